@@ -1,0 +1,34 @@
+"""Name the axes, once, for every signature in the package.
+
+    pixels     batch channel time height width       what a model receives (float) and a clip holds (uint8, time first)
+    tubelets   t h w                                 the grid of tubelets that one clip is cut into
+    tokens     token dim heads classes views         inside a model, and after it
+
+A tubelet is a small box of video: `tubelet = (frames, height_px, width_px)`.
+
+           width
+        +---------+        time 32 / 2  = t 16
+       /  /  /  / |        height 224 / 16 = h 14
+      +--+--+--+  |  ->    width  224 / 16 = w 14
+      |  |  |  | /         16 * 14 * 14 = 3,136 tokens
+      +--+--+--+ time
+"""
+
+from typing import NamedTuple
+
+__all__ = ["Size", "Size3"]
+
+
+class Size(NamedTuple):
+    """Hold a picture size: height before width, in pixels."""
+
+    height: int
+    width: int
+
+
+class Size3(NamedTuple):
+    """Hold an extent along time, height and width: of a clip, a tubelet or a token grid."""
+
+    t: int
+    h: int
+    w: int

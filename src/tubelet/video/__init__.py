@@ -1,0 +1,1 @@
+"""Read pixels: from any source to exact frames."""
