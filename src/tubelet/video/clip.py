@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-__all__ = ["Clip", "Pixels"]
+__all__ = ["Clip", "Pixels", "VideoInfo"]
 
 Pixels = UInt8[np.ndarray, "time height width channel"]
 
@@ -24,3 +24,25 @@ class Clip:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """State what a source holds, known before any frame is decoded."""
+
+    num_frames: int
+    """Frames that a player would show: hidden, discarded and edited-out ones do not count."""
+    height: int
+    """Height in pixels, after rotation."""
+    width: int
+    """Width in pixels, after rotation."""
+    fps: float
+    """Average frames per second: (num_frames - 1) / (last time - first time); 0 where there is no time."""
+    duration_s: float
+    """Seconds from the first frame's start to the last frame's end."""
+    codec: str
+    """FFmpeg's name of the codec, such as `h264`; `raw` for arrays."""
+    rotation: int
+    """Degrees clockwise by which the stored picture was turned: 0, 90, 180 or 270."""
+    channels: int = 3
+    """Channels of a frame: 3 (RGB) for video, any number for arrays."""
