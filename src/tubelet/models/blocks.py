@@ -1,0 +1,299 @@
+"""The parts that transformers for video are made of, and the one way in which they are combined.
+
+    grid (batch, t, h, w, dim)      over("t h w", block, grid)   one row of t*h*w tokens per clip
+                                    over("h w",   block, grid)   one row of h*w tokens per moment
+                                    over("t",     block, grid)   one row of t tokens per place
+
+A block maps rows of tokens to rows of tokens; `over` says which tokens share a row and so can see each other.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tubelet.shapes import Size3
+
+__all__ = [
+    "Attention",
+    "Axes",
+    "Block",
+    "BlockShape",
+    "DropPath",
+    "FactorizedAttentionBlock",
+    "FactorizedDotProductAttention",
+    "FactorizedDotProductBlock",
+    "Mlp",
+    "TubeletEmbedding",
+    "initialize",
+    "over",
+    "plan_drop_path",
+    "to_grid",
+    "to_rows",
+]
+
+LAYER_NORM_EPS = 1e-6
+
+Axes = Literal["t", "h w", "t h w"]
+
+_REST: dict[Axes, str] = {"t": "b h w", "h w": "b t", "t h w": "b"}
+
+
+def to_rows(axes: Axes, grid: Float[Tensor, "batch t h w dim"]) -> Float[Tensor, "row token dim"]:
+    """Lay a grid out in rows of the tokens that lie along `axes`."""
+    return rearrange(grid, f"b t h w d -> ({_REST[axes]}) ({axes}) d")
+
+
+def to_grid(axes: Axes, rows: Float[Tensor, "row token dim"], size: Size3) -> Float[Tensor, "batch t h w dim"]:
+    """Put rows that `to_rows` made back on the grid of `size`."""
+    return rearrange(rows, f"({_REST[axes]}) ({axes}) d -> b t h w d", **_sizes(size))
+
+
+def over(
+    axes: Axes, block: Callable[[Tensor], Tensor], grid: Float[Tensor, "batch t h w dim"]
+) -> Float[Tensor, "batch t h w dim"]:
+    """Run a block over rows of the tokens that lie along `axes` of a grid.
+
+    Example:
+        >>> grid = torch.arange(8.0).reshape(1, 2, 2, 2, 1)
+        >>> over("t", lambda rows: rows.cumsum(1), grid)[0, 1, 0, 0]
+        tensor([4.])
+    """
+    return to_grid(axes, block(to_rows(axes, grid)), Size3(*grid.shape[1:4]))
+
+
+def _sizes(size: Size3) -> dict[str, int]:
+    return {"t": size.t, "h": size.h, "w": size.w}
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """Hold what the blocks of one stack have in common."""
+
+    dim: int
+    """Length of a token."""
+    heads: int
+    """Attention heads; divides `dim`."""
+    mlp_dim: int
+    """Hidden width of the MLP."""
+    dropout: float = 0.0
+    """Share of activations dropped after attention and inside the MLP."""
+    attention_dropout: float = 0.0
+    """Share of attention weights dropped."""
+    gelu_twice: bool = False
+    """Apply GELU after the second MLP layer too."""
+
+
+class TubeletEmbedding(nn.Module):
+    """Cut clips into tubelets and project each to a token: a Conv3d whose stride is its kernel, as a matrix product.
+
+    A product exports everywhere. `flatten_kernel` turns the weight of such a Conv3d into the weight of `project`.
+
+    Args:
+        channels: channels of the clip.
+        tubelet: frames, height and width of a tubelet; the clip's sizes must be multiples of them.
+        dim: length of a token.
+
+    Source: arXiv 2103.15691, section 3.2.
+    """
+
+    def __init__(self, channels: int, tubelet: Size3, dim: int) -> None:
+        super().__init__()
+        self.tubelet = tubelet
+        self.project = nn.Linear(channels * tubelet.t * tubelet.h * tubelet.w, dim)
+
+    def forward(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch t h w dim"]:
+        """Return one token per tubelet, on their grid."""
+        kt, kh, kw = self.tubelet
+        voxels = rearrange(clips, "b c (t kt) (h kh) (w kw) -> b t h w (c kt kh kw)", kt=kt, kh=kh, kw=kw)
+        tokens: Tensor = self.project(voxels)
+        return tokens
+
+    @staticmethod
+    def flatten_kernel(kernel: Float[Tensor, "dim channel kt kh kw"]) -> Float[Tensor, "dim voxel"]:
+        """Turn the weight of a Conv3d into the weight of `project`."""
+        return rearrange(kernel, "dim channel kt kh kw -> dim (channel kt kh kw)")
+
+
+class DropPath(nn.Module):
+    """Leave a residual branch out for a random share of the samples while training.
+
+    What stays is not scaled up, as in the official ViViT; timm scales it by 1 / (1 - rate).
+
+    Source: arXiv 1603.09382.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        """Zero whole samples of the branch; return it untouched when evaluating."""
+        if not self.training or self.rate == 0:
+            return branch
+        keep = torch.rand(branch.shape[0], *[1] * (branch.ndim - 1), device=branch.device) >= self.rate
+        return branch * keep.to(branch.dtype)
+
+
+def plan_drop_path(rate: float, depth: int) -> list[float]:
+    """Return the drop-path rate of each of `depth` blocks, rising linearly from 0 to `rate`."""
+    return [rate * index / max(depth - 1, 1) for index in range(depth)]
+
+
+class Attention(nn.Module):
+    """Let the tokens of a row see each other: layer norm, then multi-head self-attention.
+
+    Cost: linear in memory: the matrix of weights is never kept (fused scaled-dot-product attention).
+    """
+
+    def __init__(self, shape: BlockShape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.attention_dropout = shape.attention_dropout
+        self.norm = nn.LayerNorm(shape.dim, eps=LAYER_NORM_EPS)
+        self.qkv = nn.Linear(shape.dim, 3 * shape.dim)
+        self.out = nn.Linear(shape.dim, shape.dim)
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(self, rows: Float[Tensor, "row token dim"]) -> Float[Tensor, "row token dim"]:
+        """Return the residual branch; the caller adds it."""
+        qkv = rearrange(self.qkv(self.norm(rows)), "r n (three heads d) -> three r heads n d", three=3, heads=self.heads)
+        return self.finish(rearrange(self.mix(qkv), "r heads n d -> r n (heads d)"))
+
+    def mix(self, qkv: Float[Tensor, "three row heads token d"]) -> Float[Tensor, "row heads token d"]:
+        """Average values by the agreement of queries and keys, in every row and head."""
+        dropout = self.attention_dropout if self.training else 0.0
+        query, key, value = qkv.unbind(0)
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+
+    def finish(self, mixed: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
+        """Project what the heads found."""
+        branch: Tensor = self.dropout(self.out(mixed))
+        return branch
+
+
+class FactorizedDotProductAttention(Attention):
+    """Let half the heads look along time and half across the picture, at the cost in parameters of plain attention.
+
+    Source: arXiv 2103.15691, section 3.3, model 4; the first half of the heads takes time, as in the official code.
+    """
+
+    def forward(self, grid: Float[Tensor, "batch t h w dim"]) -> Float[Tensor, "batch t h w dim"]:
+        """Return the residual branch; the caller adds it."""
+        split = "b t h w (three part heads d)"
+        parts = dict(three=3, part=2, heads=self.heads // 2)
+        qkv = self.qkv(self.norm(grid))
+        sizes = _sizes(Size3(*grid.shape[1:4]))
+        time, space = rearrange(qkv, f"{split} -> part three b t h w heads d", **parts).unbind(0)
+        time = self.mix(rearrange(time, "three b t h w heads d -> three (b h w) heads t d"))
+        space = self.mix(rearrange(space, "three b t h w heads d -> three (b t) heads (h w) d"))
+        time = rearrange(time, "(b h w) heads t d -> b t h w (heads d)", h=sizes["h"], w=sizes["w"])
+        space = rearrange(space, "(b t) heads (h w) d -> b t h w (heads d)", **sizes)
+        return self.finish(torch.cat([time, space], dim=-1))
+
+
+class Mlp(nn.Module):
+    """Transform each token by itself: layer norm, a wide layer, GELU (tanh form), a layer back."""
+
+    def __init__(self, shape: BlockShape) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(shape.dim, eps=LAYER_NORM_EPS)
+        self.widen = nn.Linear(shape.dim, shape.mlp_dim)
+        self.narrow = nn.Linear(shape.mlp_dim, shape.dim)
+        self.dropout = nn.Dropout(shape.dropout)
+        self.gelu_twice = shape.gelu_twice
+
+    def forward(self, tokens: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
+        """Return the residual branch; the caller adds it."""
+        hidden = self.dropout(F.gelu(self.widen(self.norm(tokens)), approximate="tanh"))
+        branch: Tensor = self.narrow(hidden)
+        if self.gelu_twice:
+            branch = F.gelu(branch, approximate="tanh")
+        dropped: Tensor = self.dropout(branch)
+        return dropped
+
+
+class Block(nn.Module):
+    """Mix the tokens of a row, then transform each: the pre-norm transformer block."""
+
+    def __init__(self, shape: BlockShape, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.attention = Attention(shape)
+        self.mlp = Mlp(shape)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, rows: Float[Tensor, "row token dim"]) -> Float[Tensor, "row token dim"]:
+        """Return rows of the same shape."""
+        rows = rows + self.drop_path(self.attention(rows))
+        return rows + self.drop_path(self.mlp(rows))
+
+
+class FactorizedAttentionBlock(nn.Module):
+    """Attend along one kind of axes, then along the other, then transform each token.
+
+    Args:
+        shape: sizes of the block.
+        drop_path: share of clips that skip each residual branch while training.
+        order: the axes of the first and of the second attention.
+
+    Source: arXiv 2103.15691, section 3.3, model 3.
+    """
+
+    def __init__(self, shape: BlockShape, drop_path: float, order: Sequence[Axes] = ("h w", "t")) -> None:
+        super().__init__()
+        self.order = tuple(order)
+        self.space = Attention(shape)
+        self.time = Attention(shape)
+        self.mlp = Mlp(shape)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, grid: Float[Tensor, "batch t h w dim"]) -> Float[Tensor, "batch t h w dim"]:
+        """Return a grid of the same shape."""
+        for axes in self.order:
+            grid = grid + self.drop_path(over(axes, self.time if axes == "t" else self.space, grid))
+        return grid + self.drop_path(self.mlp(grid))
+
+
+class FactorizedDotProductBlock(nn.Module):
+    """Attend along time with half the heads and across the picture with the others, then transform each token."""
+
+    def __init__(self, shape: BlockShape, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.attention = FactorizedDotProductAttention(shape)
+        self.mlp = Mlp(shape)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, grid: Float[Tensor, "batch t h w dim"]) -> Float[Tensor, "batch t h w dim"]:
+        """Return a grid of the same shape."""
+        grid = grid + self.drop_path(self.attention(grid))
+        return grid + self.drop_path(self.mlp(grid))
+
+
+def initialize(model: nn.Module, style: Literal["xavier", "normal"]) -> None:
+    """Draw fresh weights for every linear layer.
+
+    `xavier` is the official ViViT's: uniform by fan-in and fan-out for each of query, key and value by itself, zero
+    biases, those of the MLP normal with deviation 1e-6. `normal` is the truncated normal with deviation 0.02 and zero
+    biases of most image transformers: smaller at first, the better start for narrow models on little data.
+    """
+
+    def draw(weight: Tensor) -> None:
+        if style == "xavier":
+            nn.init.xavier_uniform_(weight)
+        else:
+            nn.init.trunc_normal_(weight, std=0.02)
+
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Linear):
+            continue
+        for part in module.weight.detach().chunk(3 if name.endswith("qkv") else 1):
+            draw(part)
+        if style == "xavier" and name.endswith(("widen", "narrow")):
+            nn.init.normal_(module.bias, std=1e-6)
+        else:
+            nn.init.zeros_(module.bias)

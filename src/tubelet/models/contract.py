@@ -1,0 +1,140 @@
+"""Say what every model can do, and find models by name."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tubelet.errors import ConfigError
+from tubelet.models.card import ModelCard, ModelConfig, change_config
+from tubelet.registry import Registry
+
+__all__ = ["VideoModel", "create_model", "find_card", "list_models", "register_model"]
+
+
+class VideoModel(nn.Module, ABC):
+    """Score clips; the base of every architecture.
+
+    A subclass makes its body in `__init__`, calls `reset_head` at the end, and gives `features` and `tokens`.
+
+    Args:
+        config: the resolved hyper-parameters; kept as `model.config`.
+        dim: length of the feature vector that the head reads.
+    """
+
+    head: nn.Linear
+
+    def __init__(self, config: ModelConfig, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.head = nn.Linear(dim, config.num_classes)
+
+    @property
+    def num_classes(self) -> int:
+        """Count the classes that the head scores."""
+        return self.config.num_classes
+
+    @property
+    def card(self) -> ModelCard:
+        """Return the card of the name that this model was made from."""
+        return find_card(self.config.name)
+
+    def forward(
+        self, clips: Float[Tensor, "batch channel time height width"]
+    ) -> Float[Tensor, "batch {self.num_classes}"]:
+        """Score clips: one logit per class."""
+        logits: Tensor = self.head(self.features(clips))
+        return logits
+
+    @abstractmethod
+    def features(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch dim"]:
+        """Return the vector of each clip that the head reads."""
+
+    @abstractmethod
+    def tokens(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch t h w dim"]:
+        """Return one vector per tubelet, on the grid of tubelets, without class tokens."""
+
+    def reset_head(self, num_classes: int) -> None:
+        """Put a fresh head for `num_classes` classes on the same body, with zero weights.
+
+        With zero weights every class starts equally likely, and the first step moves the head alone.
+        """
+        if num_classes < 1:
+            raise ConfigError(f"num_classes must be at least 1 - found {num_classes} - give the number of classes.")
+        weight = self.head.weight
+        self.head = nn.Linear(weight.shape[1], num_classes, device=weight.device, dtype=weight.dtype)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.config = replace(self.config, num_classes=num_classes)
+
+    def check_channels(self, clips: Float[Tensor, "batch channel time height width"]) -> None:
+        """Raise `ConfigError` where clips do not have the channels that this model was made for."""
+        if clips.shape[1] != self.config.channels:
+            raise ConfigError(
+                f"{self.config.name} takes {self.config.channels} channels - found clips of shape "
+                f"{tuple(clips.shape)} (batch, channel, time, height, width) - create_model(..., "
+                f"channels={clips.shape[1]}) makes one that fits."
+            )
+
+
+class _Entry(NamedTuple):
+    card: ModelCard
+    build: Callable[[Any], VideoModel]
+
+
+_MODELS = Registry[_Entry]("model", "tubelet models")
+
+B = TypeVar("B", bound=Callable[[Any], VideoModel])
+
+
+def register_model(*cards: ModelCard) -> Callable[[B], B]:
+    """Return a decorator that registers a model class, or a function `config -> model`, under each card's name."""
+
+    def decorate(build: B) -> B:
+        for card in cards:
+            _MODELS.add(card.name, _Entry(card, build))
+        return build
+
+    return decorate
+
+
+def create_model(name: str, num_classes: int, **changes: Any) -> VideoModel:
+    """Build a model by name, with fresh weights.
+
+    Args:
+        name: a registered name; `list_models()` gives them all.
+        num_classes: classes that the head scores.
+        **changes: hyper-parameters that differ from the card's: any field of `find_card(name).config`.
+
+    Raises:
+        UnknownName: nobody registered the name.
+        ConfigError: a hyper-parameter that the architecture does not have, or a value that does not fit.
+
+    Example:
+        >>> import torch
+        >>> model = create_model("vivit_nano_factorized_encoder", num_classes=5, channels=1)
+        >>> model(torch.zeros(2, 1, 16, 48, 48)).shape
+        torch.Size([2, 5])
+
+    Cost: under `torch.device("meta")` even the largest model takes no memory.
+    """
+    entry = _MODELS[name]
+    return entry.build(change_config(entry.card.config, {"num_classes": num_classes, **changes}))
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """List the registered names that match a glob.
+
+    Example:
+        >>> list_models("vivit_nano_factorized_*")
+        ['vivit_nano_factorized_encoder', 'vivit_nano_factorized_attention', 'vivit_nano_factorized_dot_product']
+    """
+    return _MODELS.match(pattern)
+
+
+def find_card(name: str) -> ModelCard:
+    """Return the card of a registered model without building it."""
+    return _MODELS[name].card

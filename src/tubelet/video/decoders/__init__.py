@@ -1,0 +1,64 @@
+"""Decode: one class a backend, all with the same two things, `info` and `frames_at`.
+
+A reader answers for distinct, sorted, valid indices; `tubelet.video.source.Video` sees to repeats, order and range.
+Backends: `pyav` (default, always there), `torchcodec` and `decord` (extras); frame folders and arrays need no decoder.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from tubelet.registry import Registry
+from tubelet.video.clip import Pixels, VideoInfo
+from tubelet.video.opening import Media
+
+__all__ = ["DECODERS", "Reader", "ReaderFactory"]
+
+
+class Reader(Protocol):
+    """Give exact frames of one opened source."""
+
+    info: VideoInfo
+
+    def times_s(self, indices: list[int]) -> list[float]:
+        """Return when the frames are shown, in seconds from the first."""
+
+    def frames_at(self, indices: list[int]) -> Pixels:
+        """Decode frames.
+
+        Args:
+            indices: distinct, ascending, each in [0, num_frames).
+
+        Returns:
+            uint8 (time, height, width, channel), rotation applied.
+        """
+
+    def close(self) -> None:
+        """Give everything back; closing twice is harmless."""
+
+
+ReaderFactory = Callable[[Media, int | None, int], Reader]
+"""Make a reader from an opened source, a stream index (None: the best) and a number of threads."""
+
+DECODERS: Registry[Callable[[], ReaderFactory]] = Registry("decoder", "tubelet doctor")
+"""Loaders, so that a backend is imported only when it is chosen."""
+
+
+@DECODERS.register("pyav")
+def _load_pyav() -> ReaderFactory:
+    from tubelet.video.decoders.pyav import PyavReader  # noqa: PLC0415
+
+    return PyavReader
+
+
+@DECODERS.register("torchcodec")
+def _load_torchcodec() -> ReaderFactory:
+    from tubelet.video.decoders.torchcodec import TorchcodecReader  # noqa: PLC0415
+
+    return TorchcodecReader
+
+
+@DECODERS.register("decord")
+def _load_decord() -> ReaderFactory:
+    from tubelet.video.decoders.decord import DecordReader  # noqa: PLC0415
+
+    return DecordReader

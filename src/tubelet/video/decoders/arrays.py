@@ -1,0 +1,39 @@
+"""Serve frames from an array in memory: volumes, synthetic clips, frames from elsewhere."""
+
+from typing import Any
+
+import numpy as np
+
+from tubelet.errors import NotAVideo
+from tubelet.video.clip import Pixels, VideoInfo
+
+__all__ = ["ArrayReader"]
+
+
+class ArrayReader:
+    """Serve frames of a uint8 array (time, height, width) or (time, height, width, channel).
+
+    Raises:
+        NotAVideo: another dtype or shape.
+    """
+
+    def __init__(self, array: "np.ndarray[Any, Any]", fps: float) -> None:
+        if array.dtype != np.uint8 or array.ndim not in (3, 4) or 0 in array.shape:
+            raise NotAVideo(
+                f"cannot read <array> as a video - found {array.dtype} {array.shape} - "
+                "give uint8 (time, height, width) or (time, height, width, channel), none of them empty."
+            )
+        self._pixels = array[..., None] if array.ndim == 3 else array
+        num_frames, height, width, channels = self._pixels.shape
+        self.info = VideoInfo(num_frames, height, width, fps, num_frames / fps, "raw", 0, channels)
+
+    def times_s(self, indices: list[int]) -> list[float]:
+        """Return when the frames are shown, in seconds from the first."""
+        return [index / self.info.fps for index in indices]
+
+    def frames_at(self, indices: list[int]) -> Pixels:
+        """Return a copy of these frames."""
+        return self._pixels[indices]
+
+    def close(self) -> None:
+        """Let the array be: it is the caller's."""

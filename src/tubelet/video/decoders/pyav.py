@@ -1,0 +1,333 @@
+"""Read exact frames with PyAV (FFmpeg inside): a table of frames first, then only what leads to the wanted ones.
+
+    wanted frames -> packets -> grouped by the key packet before them -> seek, decode, drain -> RGB
+
+Between a key packet and a wanted frame most frames serve nobody: the decoder is told to leave out those that no other
+frame leans on (`skip_frame = NONREF`), packet by packet, which on B-frame video saves half of the work and no exactness.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import av
+import numpy as np
+from av.stream import Discard
+from av.video.reformatter import VideoReformatter
+
+from tubelet.errors import (
+    Corrupt,
+    DecodeTimeout,
+    NotAVideo,
+    NoVideoStream,
+    TooLarge,
+    Truncated,
+    UnsupportedCodec,
+    VideoError,
+)
+from tubelet.video.clip import Pixels, VideoInfo
+from tubelet.video.decoders.packets import PacketLog, read_iso_table, read_packets
+from tubelet.video.frame_table import FrameTable
+from tubelet.video.opening import DEMUXERS, Media
+from tubelet.video.orientation import Orientation
+
+__all__ = ["CODECS", "MAX_PIXELS", "PyavReader"]
+
+MAX_PIXELS = 8192 * 4320
+MAX_STREAMS = 16
+TIMEOUT_S = 20.0
+CODECS = frozenset(
+    "h264 hevc av1 libdav1d libaom-av1 vp8 vp9 libvpx libvpx-vp9 mpeg1video mpeg2video mpeg4 msmpeg4v1 msmpeg4v2 msmpeg4"
+    " mjpeg gif apng png h263 flv wmv1 wmv2 wmv3 vc1 theora prores dnxhd rawvideo ffv1 dvvideo huffyuv ffvhuff qtrle"
+    " vp6 vp6f svq1 svq3 cinepak msvideo1 utvideo rv30 rv40 vvc".split()
+)
+"""What may be decoded: the codecs that real collections hold."""
+
+
+class PyavReader:
+    """Decode one picture stream of an opened source.
+
+    Args:
+        media: what the gate let through; stays the caller's to close.
+        stream: index of the stream, or None for the best one.
+        threads: decoder threads; 1 is exact, fast on short reads, and safe beside PyTorch's workers.
+
+    Raises:
+        VideoError: where the source cannot be decoded, with its name.
+    """
+
+    def __init__(self, media: Media, stream: int | None = None, threads: int = 1) -> None:
+        self._media = media
+        self._threads = threads
+        self._reformatter = VideoReformatter()
+        self._container: av.container.InputContainer | None = None
+        self._packets: list[av.Packet] | None = None
+        with self._explain("open"):
+            self._open(stream)
+            self._table = self._read_table()
+            self.info = self._make_info()
+
+    @property
+    def table(self) -> FrameTable:
+        """The frames of the stream."""
+        return self._table
+
+    def times_s(self, indices: list[int]) -> list[float]:
+        """Return when the frames are shown, in seconds from the first."""
+        return [float(self._table.times_s[index]) for index in indices]
+
+    def frames_at(self, indices: list[int]) -> Pixels:
+        """Decode distinct ascending frames; uint8 (time, height, width, 3)."""
+        pixels = np.empty((len(indices), self.info.height, self.info.width, 3), np.uint8)
+        with self._explain("decode"):
+            missing = self._decode_into(pixels, indices)
+        if missing:
+            raise self._explain_missing(missing)
+        return pixels
+
+    def close(self) -> None:
+        """Close the container; the file stays the caller's."""
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def _open(self, stream: int | None) -> None:
+        self.close()
+        self._media.file.seek(0)
+        self._container = av.open(
+            self._media.file,
+            format=self._media.demuxer,
+            options={
+                "protocol_whitelist": "none",
+                "format_whitelist": ",".join(DEMUXERS),
+                "max_streams": str(MAX_STREAMS),
+                "probesize": "5000000",
+            },
+            stream_options=[{"max_pixels": str(MAX_PIXELS)}] * MAX_STREAMS,
+            timeout=(TIMEOUT_S, TIMEOUT_S),
+            metadata_errors="replace",
+        )
+        self._stream = self._choose_stream(stream)
+        for other in self._container.streams:
+            other.discard = Discard.default if other.index == self._stream.index else Discard.all
+        context = self._stream.codec_context
+        context.thread_count = self._threads
+        context.thread_type = "SLICE" if self._threads == 1 else "AUTO"
+
+    def _choose_stream(self, wanted: int | None) -> "av.VideoStream":
+        assert self._container is not None
+        streams = self._container.streams
+        if wanted is None:
+            chosen = streams.best("video")
+        else:
+            chosen = next((s for s in streams if s.index == wanted and s.type == "video"), None)
+        if chosen is None:
+            what = "no picture stream" if wanted is None else f"no picture stream number {wanted}"
+            kinds = ", ".join(f"{s.index} {s.type}" for s in streams) or "none"
+            raise NoVideoStream(f"cannot read {self._media.name!r} - {what} among its streams ({kinds}) - give a video.")
+        context = chosen.codec_context
+        if context is None or context.codec.name not in CODECS:
+            name = context.codec.name if context is not None else "unknown"
+            raise UnsupportedCodec(
+                f"cannot decode {self._media.name!r} - its picture codec is {name} - convert it, for example to H.264."
+            )
+        if not 0 < context.width * context.height <= MAX_PIXELS:
+            raise (TooLarge if context.width else Corrupt)(
+                f"cannot decode {self._media.name!r} - its picture is {context.width}x{context.height}, the limit is"
+                f" {MAX_PIXELS} pixels - scale it down or copy it again."
+            )
+        return chosen
+
+    def _read_table(self) -> FrameTable:
+        assert self._container is not None
+        table = read_iso_table(self._stream, self._media)
+        log = None
+        if table is None:
+            log = read_packets(self._container, self._stream, self._media)
+            table = log.make_table()
+            self._packets = log.packets
+            if self._packets is None:
+                self._rewind()
+        if self._is_doubtful(table):
+            table = self._scan(table, log)
+        if table.num_frames == 0:
+            raise Truncated(f"cannot decode {self._media.name!r} - it holds no frame - copy or download it again.")
+        return table
+
+    def _is_doubtful(self, table: FrameTable) -> bool:
+        """Say whether only decoding can tell which packets are shown, or in which order.
+
+        So it is for numbered packets of a codec that reorders, and for a stream that begins with pictures which lean
+        on a group that was cut away.
+        """
+        if not table.is_timed:
+            return bool(self._stream.codec_context.has_b_frames)
+        if not table.num_frames or not table.is_key.any():
+            return False
+        first_key = int(np.flatnonzero(table.is_key)[0])
+        return bool(table.ids[table.shown[0]] < table.ids[first_key])
+
+    def _scan(self, table: FrameTable, log: PacketLog | None) -> FrameTable:
+        """Decode the stream once, converting nothing, to learn what is shown and when."""
+        self._table = table
+        outcome: list[int] = []
+        numbers = range(len(table.ids))
+        for frame in self._decode_group(0, list(numbers)):
+            packet = table.packet_of(frame.pts) if frame.pts is not None else -1
+            if packet >= 0:
+                outcome.append(packet)
+        shown = np.array(outcome, np.int64)
+        if log is not None and not table.is_timed:
+            return log.make_numbered_table(shown)
+        return table.keep(shown)
+
+    def _make_info(self) -> VideoInfo:
+        context = self._stream.codec_context
+        self._orientation = self._read_orientation()
+        height, width = self._orientation.apply_size(context.height, context.width)
+        return VideoInfo(
+            num_frames=self._table.num_frames,
+            height=height,
+            width=width,
+            fps=self._table.fps or float(self._stream.average_rate or 0),
+            duration_s=self._table.duration_s,
+            codec=_CODEC_NAMES.get(context.codec.name, context.codec.name),
+            rotation=self._orientation.rotation,
+        )
+
+    def _read_orientation(self) -> Orientation:
+        layout = self._media.layout
+        track = layout.track(self._stream.id) if layout else None
+        if track is not None:
+            return Orientation.from_matrix(track.matrix)
+        if self._media.demuxer != "matroska":
+            return Orientation()
+        # Matroska keeps the turn where the public interface shows it only on decoded frames.
+        for _, packet in self._packets_from(int(np.flatnonzero(self._table.is_key)[0])):
+            for frame in self._stream.codec_context.decode(packet):
+                self._stream.codec_context.flush_buffers()
+                return Orientation.from_frame(frame)
+        return Orientation()
+
+    def _decode_into(self, pixels: Pixels, indices: list[int]) -> list[int]:
+        """Fill `pixels`; return the indices for which no frame came."""
+        places = {int(self._table.ids[self._table.shown[index]]): place for place, index in enumerate(indices)}
+        packets = sorted(int(self._table.shown[index]) for index in indices)
+        groups: dict[int, list[int]] = {}
+        for packet in packets:
+            groups.setdefault(self._table.start_before(packet), []).append(packet)
+        for start, wanted in groups.items():
+            for frame in self._decode_group(start, wanted):
+                place = places.pop(frame.pts, None)
+                if place is not None:
+                    pixels[place] = self._convert(frame)
+        return sorted(indices[place] for place in places.values())
+
+    def _decode_group(self, start: int, wanted: list[int]) -> Iterator["av.VideoFrame"]:
+        """Decode from key packet `start` to the last wanted packet, then drain what the decoder still holds."""
+        context = self._stream.codec_context
+        remaining = set(wanted)
+        last = wanted[-1]
+        can_skip = self._threads == 1
+        is_skipping = False
+        for number, packet in self._packets_from(start):
+            if not self._table.is_timed:
+                packet.pts = number
+            if can_skip and is_skipping == (number in remaining):
+                is_skipping = not is_skipping
+                context.skip_frame = "NONREF" if is_skipping else "DEFAULT"
+            yield from context.decode(packet)
+            if number >= last:
+                break
+        if is_skipping:
+            context.skip_frame = "DEFAULT"
+        yield from context.decode(None)
+        context.flush_buffers()
+
+    def _packets_from(self, start: int) -> Iterator[tuple[int, "av.Packet"]]:
+        """Yield (number, packet) from packet `start` on; the decoder may have to begin there."""
+        if self._packets is not None:
+            yield from enumerate(self._packets[start:], start)
+            return
+        number = self._seek(start) if self._table.is_timed else self._rewind()
+        assert self._container is not None
+        for packet in self._container.demux(self._stream):
+            if packet.size == 0:
+                continue
+            if self._table.is_timed:
+                number = self._table.packet_of(packet.pts if packet.pts is not None else packet.dts or 0)
+            if number >= start:
+                yield number, packet
+            number += 1
+
+    def _seek(self, start: int) -> int:
+        """Place the container at or before packet `start` of a stream whose packets carry times."""
+        assert self._container is not None
+        if start == 0 and self._media.demuxer != "mov":
+            return self._rewind()
+        try:
+            self._container.seek(int(self._table.ids[start]), stream=self._stream, backward=True)
+        except av.error.FFmpegError:
+            return self._rewind()
+        if self._media.demuxer != "mov" and not self._lands_before(start):
+            return self._rewind()
+        return 0
+
+    def _lands_before(self, start: int) -> bool:
+        """Check where a seek without a full index ended, then go there again."""
+        assert self._container is not None
+        stamp = int(self._table.ids[start])
+        for packet in self._container.demux(self._stream):
+            if packet.size and packet.pts is not None:
+                number = self._table.packet_of(packet.pts)
+                self._container.seek(stamp, stream=self._stream, backward=True)
+                return 0 <= number <= start
+        return False
+
+    def _rewind(self) -> int:
+        """Begin again at the first packet; formats without an index are opened anew."""
+        self._open(self._stream.index)
+        return 0
+
+    def _convert(self, frame: "av.VideoFrame") -> Pixels:
+        context = self._stream.codec_context
+        picture = self._reformatter.reformat(
+            frame, width=context.width, height=context.height, format="rgb24", threads=1
+        ).to_ndarray()
+        return self._orientation.apply(picture)
+
+    def _explain_missing(self, missing: list[int]) -> VideoError:
+        layout = self._media.layout
+        is_cut = layout is not None and layout.media_end > self._media.file.size_bytes
+        kind, found = (Truncated, "the end of the file is missing") if is_cut else (Corrupt, "its data is damaged")
+        return kind(
+            f"cannot decode {self._media.name!r} - frame {missing[0]} of {self.info.num_frames}"
+            f" ({len(missing)} of the wanted frames) does not decode, {found} - copy or convert it again."
+        )
+
+    @contextlib.contextmanager
+    def _explain(self, verb: str) -> Iterator[None]:
+        """Turn every exception of the library into one of ours that names the source."""
+        name = self._media.name
+        try:
+            yield
+        except VideoError:
+            raise
+        except (av.error.TimeoutError, av.error.ExitError) as error:
+            raise DecodeTimeout(f"cannot {verb} {name!r} - no answer within {TIMEOUT_S} s - check the file.") from error
+        except (MemoryError, av.error.MemoryError) as error:
+            raise TooLarge(f"cannot {verb} {name!r} - it needs more memory than there is - scale it down.") from error
+        except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError) as error:
+            raise UnsupportedCodec(f"cannot {verb} {name!r} - {error.strerror} - convert it to H.264.") from error
+        except (av.error.FFmpegError, ValueError, IndexError, OverflowError, OSError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            kind = self._classify(verb)
+            raise kind(f"cannot {verb} {name!r} - FFmpeg says: {reason} - copy or convert it again.") from error
+
+    def _classify(self, verb: str) -> type[VideoError]:
+        layout = self._media.layout
+        if layout is not None and (layout.media_end > self._media.file.size_bytes or not layout.tracks):
+            return Truncated
+        return NotAVideo if verb == "open" and layout is None else Corrupt
+
+
+_CODEC_NAMES = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9"}

@@ -1,0 +1,160 @@
+"""Open anything that holds moving pictures, and give exact frames of it."""
+
+import operator
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tubelet.errors import FrameOutOfRange
+from tubelet.video.clip import Clip, VideoInfo
+
+if TYPE_CHECKING:
+    from tubelet.video.decoders import Reader
+    from tubelet.video.opening import Media
+
+__all__ = ["Source", "Video"]
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray
+"""A path of a file or of a folder of images, the bytes of a file, or an array (time, height, width[, channel])."""
+
+
+class Video:
+    """Open a video and read exact frames from it.
+
+    Args:
+        source: a path of a video or GIF file or of a folder of images, the bytes of a video file, or a uint8 array
+            (time, height, width) or (time, height, width, channel), such as a volume.
+        decoder: `pyav` (default), `torchcodec` or `decord`; all give the same frames.
+        stream: which stream of the file; None takes the best picture stream.
+        threads: decoder threads.
+        fps: rate assumed for sources that carry no times (arrays, folders), in frames per second.
+
+    Raises:
+        VideoError: where the source cannot be opened; `.code` says why, the text holds the source's name.
+
+    Example:
+        >>> video = Video(np.zeros((8, 4, 6, 3), np.uint8), fps=4)
+        >>> video.info.num_frames, video.info.duration_s
+        (8, 2.0)
+        >>> video.frames_at([7, 0, 0]).times_s.tolist()
+        [1.75, 0.0, 0.0]
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        decoder: str = "pyav",
+        stream: int | None = None,
+        threads: int = 1,
+        fps: float = 25.0,
+    ) -> None:
+        self._media: Media | None = None
+        self._reader: Reader
+        if isinstance(source, np.ndarray):
+            from tubelet.video.decoders.arrays import ArrayReader  # noqa: PLC0415
+
+            self.name = f"<array {'x'.join(map(str, source.shape))}>"
+            self._reader = ArrayReader(source, fps)
+        elif not isinstance(source, bytes | bytearray | memoryview) and os.path.isdir(source):  # noqa: PTH112
+            from tubelet.video.decoders.images import FolderReader  # noqa: PLC0415
+
+            self.name = os.fspath(source)
+            self._reader = FolderReader(Path(source), fps)
+        else:
+            self._open_file(source, decoder, stream, threads)
+
+    def _open_file(
+        self, source: "str | os.PathLike[str] | bytes | bytearray | memoryview", decoder: str, stream: int | None, threads: int
+    ) -> None:
+        from tubelet.video.decoders import DECODERS  # noqa: PLC0415
+        from tubelet.video.opening import open_media  # noqa: PLC0415
+
+        make_reader = DECODERS[decoder]()
+        media = open_media(source)
+        self.name = media.name
+        try:
+            self._reader = make_reader(media, stream, threads)
+        except BaseException:
+            media.close()
+            raise
+        self._media = media
+
+    @property
+    def info(self) -> VideoInfo:
+        """Number of frames, size, rate, duration, codec and rotation."""
+        return self._reader.info
+
+    @property
+    def bytes_read(self) -> int:
+        """Count the bytes fetched from the file so far; 0 for arrays and folders."""
+        return self._media.file.bytes_read if self._media else 0
+
+    def frames_at(self, indices: Iterable[int]) -> Clip:
+        """Decode the frames with these indices.
+
+        Args:
+            indices: whole numbers in [0, num_frames), in any order, repeats allowed.
+
+        Returns:
+            A `Clip` in the order asked for: pixels uint8 (time, height, width, channel), times in seconds from the
+            first frame.
+
+        Raises:
+            FrameOutOfRange: an index that the video does not have.
+            VideoError: a frame that does not decode.
+        """
+        wanted = [self._check_index(index) for index in indices]
+        distinct = sorted(set(wanted))
+        if not distinct:
+            info = self.info
+            empty = np.zeros((0, info.height, info.width, info.channels), np.uint8)
+            return Clip(empty, np.zeros(0, np.float64))
+        pixels = self._reader.frames_at(distinct)
+        times_s = np.array(self._reader.times_s(distinct), np.float64)
+        if wanted == distinct:
+            return Clip(pixels, times_s)
+        places = np.searchsorted(distinct, wanted)
+        return Clip(pixels[places], times_s[places])
+
+    def frames(self) -> Clip:
+        """Decode every frame."""
+        return self.frames_at(range(self.info.num_frames))
+
+    def close(self) -> None:
+        """Give the file and the decoder back; closing twice is harmless."""
+        self._reader.close()
+        if self._media is not None:
+            self._media.close()
+
+    def __enter__(self) -> "Video":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        info = self.info
+        return f"Video({self.name!r}, {info.num_frames} frames, {info.width}x{info.height}, {info.fps:.3g} fps)"
+
+    def _check_index(self, index: int) -> int:
+        num_frames = self.info.num_frames
+        try:
+            number = operator.index(index)
+        except TypeError:
+            raise FrameOutOfRange(
+                f"cannot read frame {index!r} of {self.name!r} - an index is a whole number - give integers."
+            ) from None
+        if not 0 <= number < num_frames:
+            raise FrameOutOfRange(
+                f"cannot read frame {number} of {self.name!r} - it has {num_frames} frames - "
+                f"give indices from 0 to {num_frames - 1}."
+            )
+        return number
+
