@@ -57,6 +57,13 @@ class FrameTable:
         """Measure from the first frame's start to the last frame's end."""
         return float(self.times_s[-1]) + self.last_s if len(self.times_s) else 0.0
 
+    @property
+    def has_open_groups(self) -> bool:
+        """Say whether a frame is decoded after a key packet but shown before it."""
+        order = self._order  # type: ignore[attr-defined]
+        highest_key = np.maximum.accumulate(np.where(self.is_key, order, np.iinfo(np.int64).min))
+        return bool((order < highest_key)[self.shown].any())
+
     def packet_of(self, stamp: int) -> int:
         """Find the packet that carries this stamp, or -1."""
         ids, order = self._sorted  # type: ignore[attr-defined]

@@ -71,6 +71,16 @@ class PyavReader:
         """The frames of the stream."""
         return self._table
 
+    @property
+    def stream_index(self) -> int:
+        """The chosen stream's index in the file."""
+        return int(self._stream.index)
+
+    @property
+    def leans_on_open_groups(self) -> bool:
+        """Some frame is decoded after a key packet but shown before it."""
+        return self._table.has_open_groups
+
     def times_s(self, indices: list[int]) -> list[float]:
         """Return when the frames are shown, in seconds from the first."""
         return [float(self._table.times_s[index]) for index in indices]

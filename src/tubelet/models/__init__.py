@@ -1,0 +1,15 @@
+"""Build video models by name: transformers first, each in one file."""
+
+from tubelet.models import vivit as vivit  # registers its models
+from tubelet.models.card import ModelCard, ModelConfig
+from tubelet.models.contract import VideoModel, create_model, find_card, list_models, register_model
+
+__all__ = [
+    "ModelCard",
+    "ModelConfig",
+    "VideoModel",
+    "create_model",
+    "find_card",
+    "list_models",
+    "register_model",
+]
