@@ -2,8 +2,9 @@
 
     write:   .writing-1f0c (new)  --fsync-->  rename over the final name  --fsync-->  the folder
 
-A reader sees the old content or the new one, never a part: the bytes go to a temporary name beside the final one, reach the
-disk, and take the final name in one step. A crash leaves at most a `.writing-*` name behind, which `remove_leftovers` clears.
+A reader sees the old content or the new one, never a part: the bytes go to a temporary name beside the final one, reach
+the disk, and take the final name in one step. A crash leaves at most a `.writing-*` name behind, which
+`remove_leftovers` clears.
 """
 
 import errno
@@ -70,8 +71,8 @@ def write_whole(
         ...     (Path(folder) / "table.csv").read_text()
         'clip,score'
 
-    Cost: two fsyncs a file (1.7 ms measured on a cloud disk, more on a busy or spinning one), and room for the old and the
-    new file at the same time.
+    Cost: two fsyncs a file (1.7 ms measured on a cloud disk, more on a busy or spinning one), and room for the old and
+    the new file at the same time.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -142,13 +143,15 @@ def read_sealed(path: str | os.PathLike[str]) -> bytes:
     """Read the bytes that `write_sealed` wrote, and prove that they are the same.
 
     Raises:
-        CheckpointError: the file is absent, not sealed, shorter or longer than stated, or altered by as little as a bit.
+        CheckpointError: the file is absent, not sealed, shorter or longer than stated, or altered by a bit or more.
     """
     try:
         with Path(path).open("rb") as stream:
             head, payload = stream.read(_SEAL.size), stream.read()
     except FileNotFoundError:
-        raise CheckpointError(f"cannot read '{path}' - there is no such file - give the path of a checkpoint.") from None
+        raise CheckpointError(
+            f"cannot read '{path}' - there is no such file - give the path of a checkpoint."
+        ) from None
     if len(head) < _SEAL.size:
         raise _damaged(path, f"a header of {_SEAL.size} bytes", f"{len(head)} bytes")
     magic, digest, length = _SEAL.unpack(head)
@@ -167,7 +170,7 @@ def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Fill a folder that appears under its name complete, or not at all; a folder of that name is replaced.
 
     One process at a time may write a given folder. Two renames are needed where an old folder stands; a crash exactly
-    between them leaves the name empty for the moment, and `recover_folder` (or the next `replace_folder`) finishes the move.
+    between them leaves the name empty, and `recover_folder` (or the next `replace_folder`) finishes the move.
 
     Args:
         path: the final name. **Everything in a folder that stands there is lost**, once the new one is whole.
@@ -182,7 +185,9 @@ def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     final = Path(path)
     recover_folder(final)
     if final.exists() and not final.is_dir():
-        raise ConfigError(f"cannot write the folder '{final}' - a file stands there - choose another name or remove it.")
+        raise ConfigError(
+            f"cannot write the folder '{final}' - a file stands there - choose another name or remove it."
+        )
     new, old = _side_names(final)
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -278,6 +283,4 @@ def _explain_full(final: Path, needed_bytes: int, error: OSError) -> str:
 
 
 def _damaged(path: str | os.PathLike[str], expected: str, found: str) -> CheckpointError:
-    return CheckpointError(
-        f"'{path}' is damaged - expected {expected}, found {found} - use an older copy; this one was changed after it was written."
-    )
+    return CheckpointError(f"'{path}' is damaged - expected {expected}, found {found} - use an older copy.")

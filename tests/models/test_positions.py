@@ -48,11 +48,6 @@ def test_sinusoids_need_six_parts():
         make_sinusoids(Size3(1, 1, 1), 64)
 
 
-def test_unknown_style_is_refused():
-    with pytest.raises((ConfigError, Exception), match="style|position"):
-        Positions(Size3(1, 1, 1), 6, "leared")
-
-
 def test_an_axis_of_length_one_is_shared():
     positions = Positions(Size3(1, 2, 2), 6)
     added = positions(torch.zeros(1, 5, 2, 2, 6))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tubelet.shapes import Size3
 
 __all__ = [
+    "LAYER_NORM_EPS",
     "Attention",
     "Axes",
     "Block",
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 LAYER_NORM_EPS = 1e-6
+"""Added to the variance in every layer norm; the official models' value, not torch's."""
 
 Axes = Literal["t", "h w", "t h w"]
 
@@ -162,7 +164,9 @@ class Attention(nn.Module):
 
     def forward(self, rows: Float[Tensor, "row token dim"]) -> Float[Tensor, "row token dim"]:
         """Return the residual branch; the caller adds it."""
-        qkv = rearrange(self.qkv(self.norm(rows)), "r n (three heads d) -> three r heads n d", three=3, heads=self.heads)
+        qkv = rearrange(
+            self.qkv(self.norm(rows)), "r n (three heads d) -> three r heads n d", three=3, heads=self.heads
+        )
         return self.finish(rearrange(self.mix(qkv), "r heads n d -> r n (heads d)"))
 
     def mix(self, qkv: Float[Tensor, "three row heads token d"]) -> Float[Tensor, "row heads token d"]:
@@ -186,7 +190,7 @@ class FactorizedDotProductAttention(Attention):
     def forward(self, grid: Float[Tensor, "batch t h w dim"]) -> Float[Tensor, "batch t h w dim"]:
         """Return the residual branch; the caller adds it."""
         split = "b t h w (three part heads d)"
-        parts = dict(three=3, part=2, heads=self.heads // 2)
+        parts = {"three": 3, "part": 2, "heads": self.heads // 2}
         qkv = self.qkv(self.norm(grid))
         sizes = _sizes(Size3(*grid.shape[1:4]))
         time, space = rearrange(qkv, f"{split} -> part three b t h w heads d", **parts).unbind(0)
@@ -229,8 +233,9 @@ class Block(nn.Module):
 
     def forward(self, rows: Float[Tensor, "row token dim"]) -> Float[Tensor, "row token dim"]:
         """Return rows of the same shape."""
-        rows = rows + self.drop_path(self.attention(rows))
-        return rows + self.drop_path(self.mlp(rows))
+        mixed: Tensor = rows + self.drop_path(self.attention(rows))
+        transformed: Tensor = mixed + self.drop_path(self.mlp(mixed))
+        return transformed
 
 
 class FactorizedAttentionBlock(nn.Module):
@@ -256,7 +261,8 @@ class FactorizedAttentionBlock(nn.Module):
         """Return a grid of the same shape."""
         for axes in self.order:
             grid = grid + self.drop_path(over(axes, self.time if axes == "t" else self.space, grid))
-        return grid + self.drop_path(self.mlp(grid))
+        transformed: Tensor = grid + self.drop_path(self.mlp(grid))
+        return transformed
 
 
 class FactorizedDotProductBlock(nn.Module):
@@ -270,8 +276,9 @@ class FactorizedDotProductBlock(nn.Module):
 
     def forward(self, grid: Float[Tensor, "batch t h w dim"]) -> Float[Tensor, "batch t h w dim"]:
         """Return a grid of the same shape."""
-        grid = grid + self.drop_path(self.attention(grid))
-        return grid + self.drop_path(self.mlp(grid))
+        mixed: Tensor = grid + self.drop_path(self.attention(grid))
+        transformed: Tensor = mixed + self.drop_path(self.mlp(mixed))
+        return transformed
 
 
 def initialize(model: nn.Module, style: Literal["xavier", "normal"]) -> None:

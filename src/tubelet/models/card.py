@@ -75,8 +75,8 @@ def change_config(config: C, changes: Mapping[str, Any]) -> C:
     checked = {}
     for key, value in changes.items():
         if key not in known:
-            near = name_nearest(key, known)
-            raise ConfigError(f"{config.name} has no hyper-parameter '{key}'{near} - it takes {', '.join(known)}.")
+            near = name_nearest(key, known) or "."
+            raise ConfigError(f"{config.name} has no hyper-parameter '{key}'{near} It takes {', '.join(known)}.")
         checked[key] = _check_value(f"{config.name}: {key}", value, hints[key])
     return replace(config, **checked)
 

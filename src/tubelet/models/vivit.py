@@ -43,6 +43,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tubelet.models.blocks import (
+    LAYER_NORM_EPS,
     Axes,
     Block,
     BlockShape,
@@ -54,7 +55,6 @@ from tubelet.models.blocks import (
     to_grid,
     to_rows,
 )
-from tubelet.models.blocks import LAYER_NORM_EPS as EPS
 from tubelet.models.contract import VideoModel, register_model
 from tubelet.models.positions import Positions
 from tubelet.models.vivit_config import CARDS, ViViTConfig, count_macs
@@ -97,7 +97,7 @@ class RowEncoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         shape = _shape_blocks(config)
         self.blocks = nn.Sequential(*(Block(shape, rate) for rate in plan_drop_path(config.drop_path, depth)))
-        self.norm = nn.LayerNorm(config.dim, eps=EPS)
+        self.norm = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
 
     def forward(
         self, grid: Float[Tensor, "batch t h w dim"]
@@ -124,7 +124,7 @@ class GridEncoder(nn.Module):
         self.blocks = nn.Sequential(
             *(_make_grid_block(config, rate) for rate in plan_drop_path(config.drop_path, config.depth))
         )
-        self.norm = nn.LayerNorm(config.dim, eps=EPS)
+        self.norm = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
 
     def forward(
         self, grid: Float[Tensor, "batch t h w dim"]

@@ -26,7 +26,7 @@ class ViViTConfig(ModelConfig):
     tubelet: tuple[int, int, int] = (2, 16, 16)
     """Frames, height and width in pixels of one tubelet; smaller ones cost more and see more."""
     tokenizer: Literal["tubelet", "uniform_frames"] = "tubelet"
-    """`tubelet` embeds whole boxes; `uniform_frames` embeds patches of every `tubelet[0]`-th frame and skips the rest."""
+    """`tubelet` embeds whole boxes; `uniform_frames` patches of one frame in `tubelet[0]`, skipping the rest."""
     edges: Literal["strict", "crop"] = "strict"
     """What to do with frames and pixels that fill no tubelet: refuse the clip, or drop them at the far end."""
     dim: int = 768
@@ -118,9 +118,10 @@ class ViViTConfig(ModelConfig):
         counts = []
         for name, size, step in zip(("frames", "height", "width"), (frames, height, width), self.tubelet, strict=True):
             if size < step or (size % step and self.edges == "strict"):
+                nearest = max(round(size / step), 1) * step
                 raise ConfigError(
                     f"{self.name} cuts clips into tubelets of {self.tubelet} (frames, height, width) - found {name}="
-                    f"{size}, no multiple of {step} - the nearest good size is {name}={max(round(size / step), 1) * step}."
+                    f"{size}, no multiple of {step} - the nearest good size is {name}={nearest}."
                 )
             counts.append(size // step)
         return Size3(*counts)
@@ -130,7 +131,7 @@ def count_parameters(config: ViViTConfig) -> int:
     """Count the parameters of a model in closed form; tests hold it equal to the models themselves.
 
     Example:
-        >>> count_parameters(CARDS[8].config)
+        >>> count_parameters(CARDS[12].config)
         88954000
     """
     dim, hidden, grid = config.dim, config.mlp_dim, config.grid
@@ -155,7 +156,7 @@ def count_macs(config: ViViTConfig) -> int:
     What the literature prints as "GFLOPs" is this figure. Norms, softmax and activations are left out.
 
     Example:
-        >>> round(count_macs(CARDS[8].config) / 1e9, 1)
+        >>> round(count_macs(CARDS[12].config) / 1e9, 1)
         451.5
     """
     dim, grid = config.dim, config.grid
@@ -288,7 +289,7 @@ _ORGAN = ModelCard(
     ),
     parameters=1_656_971,
     input_spec=InputSpec(frames=28, height=28, width=28, channels=1, mean=(0.0,), std=(1.0,)),
-    summary="the Keras example for OrganMNIST3D: volumes of 28 x 28 x 28, 27 tokens; mlp_dim=128 gives the first version",
+    summary="the Keras example for OrganMNIST3D: 28 x 28 x 28 voxels, 27 tokens; mlp_dim=128 gives its first version",
     paper=f"{_PAPER}; Keras example 'Video Vision Transformer' (keras.io/examples/vision/vivit)",
     license="Apache-2.0",
 )

@@ -123,7 +123,9 @@ class Running:
         self.sockets = 0
         self.pid = os.fork()
         if self.pid == 0:
-            os.setsid()
+            os.setpgid(0, 0)
+            os.nice(5)  # the watching parent goes first
+            signal.setitimer(signal.ITIMER_REAL, WALL_S + 0.5)  # unhandled, it ends the process even where the parent cannot
             os.close(self.pipe)
             _child(job, write, err)
         os.close(write)
@@ -138,7 +140,8 @@ class Running:
             self.parts.append(part)
             if part:
                 return None
-            return self._finish("nothing")
+            late = time.monotonic() - self.start > WALL_S
+            return self._finish("killed" if late and not self.parts else "nothing")
         if time.monotonic() - self.start > WALL_S:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)

@@ -88,7 +88,8 @@ class Scene:
     """Speed of growth in ranges a frame; not negative."""
     color: Float32[np.ndarray, " 3"]
     stripes: Float32[np.ndarray, " 3"]
-    """Amplitude, waves across the shape, and phase of the pattern on it."""
+    """Amplitude, waves a radius, and phase (in waves) of the pattern on it: triangle waves, which every processor computes
+    to the same bit."""
     background: Float32[np.ndarray, "height width 3"]
     noise: Float32[np.ndarray, "time height width"]
     radius_px: tuple[float, float]
@@ -124,7 +125,7 @@ def set_scene(canvas: Canvas, generator: np.random.Generator, difficulty: Diffic
         turn=float(np.deg2rad(uniform(*difficulty.turn_deg))),
         zoom=float(uniform(*difficulty.zoom)),
         color=uniform(*difficulty.brightness, size=3).astype(np.float32),
-        stripes=np.array([difficulty.stripes, uniform(0.5, 2.5), uniform(0, 2 * np.pi)], np.float32),
+        stripes=np.array([difficulty.stripes, uniform(0.25, 1.25), uniform()], np.float32),
         background=_weave(canvas, generator, difficulty),
         noise=generator.standard_normal((canvas.frames, canvas.height, canvas.width), np.float32)
         * np.float32(difficulty.noise),
@@ -173,7 +174,8 @@ def paint(scene: Scene, course: Course) -> Pixels:
     edge = SHAPES[scene.shape](u, v) * radius
     cover = np.clip(0.5 - edge, 0, 1) * course.opacity.astype(np.float32)[:, None, None]
     amplitude, waves, phase = scene.stripes
-    shade = 1 - amplitude * (0.5 + 0.5 * np.sin(waves * np.float32(np.pi) * v + phase))
+    stripe = waves * v + phase
+    shade = 1 - amplitude * np.abs(2 * (stripe - np.floor(stripe)) - 1)
     ink = course.color[:, None, None, :] * shade[..., None] - scene.background
     frames = scene.background + cover[..., None] * ink + scene.noise[..., None]
     return np.clip(np.rint(frames), 0, 255).astype(np.uint8)

@@ -1,0 +1,223 @@
+"""Feed clips to a model: samples in, batches of uint8 clips out, the same stream for any number of workers.
+
+    (epoch, index)  ->  open  ->  plan frames  ->  decode  ->  prepare (fit, augment)  ->  batch
+
+Everything random about a sample is drawn from a generator made of (seed, epoch, index) alone, so that neither the number
+of workers nor an interruption changes what is seen. A clip that cannot be read is never replaced by another: it becomes a
+`BadSample` that travels with the batch and is counted.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from tubelet.data.arrays import load_row
+from tubelet.data.manifest import Manifest, Sample
+from tubelet.errors import TubeletError
+from tubelet.video.clip import Pixels, VideoInfo
+from tubelet.video.sampling import plan
+from tubelet.video.source import Video
+from tubelet.video.spec import InputSpec
+
+__all__ = ["BadSample", "Batch", "ClipDataset", "EpochOrder", "LoaderOptions", "make_loader", "open_sample"]
+
+LOADER_TIMEOUT_S = 300
+
+Prepare = Callable[[Pixels, int, np.random.Generator], tuple[UInt8[Tensor, "time height width channel"], int]]
+"""Turn decoded pixels and a label into what the model's batch holds; must be picklable."""
+
+
+@dataclass(frozen=True)
+class BadSample:
+    """Report a sample that could not be read."""
+
+    index: int
+    name: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """State how clips are read."""
+
+    batch: int = 16
+    workers: int = 0
+    decoder: str = "pyav"
+    cache_mb: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Hold the readable samples of one batch; `clips` has `views` rows a sample, one after the other."""
+
+    clips: UInt8[Tensor, "row time height width channel"]
+    labels: Int64[Tensor, " sample"]
+    indices: Int64[Tensor, " sample"]
+    bad: tuple[BadSample, ...] = ()
+
+    def pin_memory(self) -> "Batch":
+        """Move to page-locked memory, from which copies to a GPU overlap with work."""
+        return Batch(self.clips.pin_memory(), self.labels.pin_memory(), self.indices, self.bad)
+
+
+def open_sample(sample: Sample, decoder: str = "pyav") -> Video:
+    """Open the video, frame folder or array row that a sample names."""
+    if sample.member is not None and sample.row is not None:
+        return Video(load_row(sample.source, sample.member, sample.row))
+    return Video(sample.source, decoder=decoder)
+
+
+@dataclass
+class ClipDataset(Dataset[tuple[int, "UInt8[Tensor, '...'] | BadSample", int]]):
+    """Read samples as fitted uint8 clips.
+
+    Args:
+        samples: what to read; their order gives the indices.
+        manifest: where they come from; holds the class list.
+        spec: which frames, at which size.
+        prepare: pixels and label to what the batch holds (fitting, augmentation).
+        views: clips a sample; more than one only in evaluation.
+        is_training: draw frames at random (per sample, epoch and seed) instead of at fixed places.
+    """
+
+    samples: Sequence[Sample]
+    manifest: Manifest
+    spec: InputSpec
+    prepare: Prepare
+    views: int = 1
+    is_training: bool = False
+    seed: int = 0
+    decoder: str = "pyav"
+    cache_bytes: int = 0
+    _cache: dict[int, Pixels] = field(default_factory=dict, repr=False)
+    _cached_bytes: int = 0
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[int, "UInt8[Tensor, '...'] | BadSample", int]:
+        epoch, index = key
+        sample = self.samples[index]
+        generator = np.random.default_rng([self.seed, epoch, index])
+        label = self.manifest.label_index(sample)
+        try:
+            clips = []
+            for pixels in self._read(index, sample, generator):
+                clip, clip_label = self.prepare(pixels, label, generator)
+                clips.append(clip)
+        except TubeletError as error:
+            return index, BadSample(index, sample.name, error.code, str(error)), label
+        return index, torch.stack(clips), clip_label
+
+    def _read(self, index: int, sample: Sample, generator: np.random.Generator) -> list[Pixels]:
+        """Return the pixels of each view."""
+        if index in self._cache:
+            whole = self._cache[index]
+            info = _describe(whole)
+            return [whole[row] for row in self._plan(sample, info, generator)]
+        with open_sample(sample, self.decoder) as video:
+            info = video.info
+            rows = self._plan(sample, info, generator)
+            size = info.num_frames * info.height * info.width * info.channels
+            if self._cached_bytes + size <= self.cache_bytes and sample.start_s is None:
+                whole = video.frames().pixels
+                self._cache[index] = whole
+                self._cached_bytes += size
+                return [whole[row] for row in rows]
+            places, inverse = np.unique(rows, return_inverse=True)
+            pixels = video.frames_at(places.tolist()).pixels
+            return [pixels[row] for row in inverse.reshape(rows.shape)]
+
+    def _plan(
+        self, sample: Sample, info: VideoInfo, generator: np.random.Generator
+    ) -> Int64[np.ndarray, "views frames"]:
+        first, count = _cut(sample, info)
+        part = info if count == info.num_frames else _shorten(info, count)
+        indices = plan(part, self.spec, views=self.views, training=self.is_training, generator=generator)
+        shifted: Int64[np.ndarray, "views frames"] = indices + first
+        return shifted
+
+
+def _describe(pixels: Pixels) -> VideoInfo:
+    num_frames, height, width, channels = pixels.shape
+    return VideoInfo(num_frames, height, width, 25.0, num_frames / 25.0, "raw", 0, channels)
+
+
+def _shorten(info: VideoInfo, count: int) -> VideoInfo:
+    duration_s = info.duration_s * count / info.num_frames
+    return VideoInfo(count, info.height, info.width, info.fps, duration_s, info.codec, info.rotation, info.channels)
+
+
+def _cut(sample: Sample, info: VideoInfo) -> tuple[int, int]:
+    """Return the first frame and the number of frames of the sample's time span."""
+    if (sample.start_s is None and sample.end_s is None) or info.fps <= 0:
+        return 0, info.num_frames
+    first = min(int(round((sample.start_s or 0.0) * info.fps)), info.num_frames - 1)
+    end_s = sample.end_s if sample.end_s is not None else info.duration_s
+    last = min(max(int(round(end_s * info.fps)), first + 1), info.num_frames)
+    return first, last - first
+
+
+class EpochOrder(Sampler[list[tuple[int, int]]]):
+    """Give the batches of one epoch after another, each epoch in an order of its own, from any batch on.
+
+    Args:
+        count: number of samples.
+        batch: samples in one batch; the last one may be smaller.
+        seed: with the epoch, all that the order depends on; None keeps the samples in place.
+    """
+
+    def __init__(self, count: int, batch: int, seed: int | None) -> None:
+        self.count = count
+        self.batch = batch
+        self.seed = seed
+        self.epoch = 0
+        self.first_batch = 0
+
+    def start(self, epoch: int, first_batch: int = 0) -> None:
+        """Choose where the next iteration begins."""
+        self.epoch = epoch
+        self.first_batch = first_batch
+
+    def __len__(self) -> int:
+        return -(-self.count // self.batch) - self.first_batch
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.arange(self.count)
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
+        for first in range(self.first_batch * self.batch, self.count, self.batch):
+            yield [(self.epoch, int(index)) for index in order[first : first + self.batch]]
+
+
+def make_loader(dataset: ClipDataset, order: EpochOrder, options: LoaderOptions) -> "DataLoader[Batch]":
+    """Make a loader whose stream of samples does not depend on the number of workers."""
+    dataset.cache_bytes = options.cache_mb * 1_000_000 // max(options.workers, 1)
+    return DataLoader(
+        dataset,
+        batch_sampler=order,  # type: ignore[arg-type]
+        num_workers=options.workers,
+        collate_fn=partial(_collate, channels=dataset.spec.channels),
+        persistent_workers=options.workers > 0,
+        timeout=LOADER_TIMEOUT_S if options.workers else 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _collate(items: list[tuple[int, "UInt8[Tensor, '...'] | BadSample", int]], channels: int) -> Batch:
+    bad = tuple(clips for _, clips, _ in items if isinstance(clips, BadSample))
+    good = [(index, clips, label) for index, clips, label in items if not isinstance(clips, BadSample)]
+    clips = torch.cat([clips for _, clips, _ in good]) if good else torch.zeros((0, 1, 1, 1, channels), dtype=torch.uint8)
+    return Batch(
+        clips=clips,
+        labels=torch.tensor([label for _, _, label in good], dtype=torch.int64),
+        indices=torch.tensor([index for index, _, _ in good], dtype=torch.int64),
+        bad=bad,
+    )

@@ -1,0 +1,119 @@
+"""State everything that a training run depends on, in one tree of plain values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tubelet.errors import ConfigError
+from tubelet.transforms.policy import Augmentation
+from tubelet.video.spec import InputSpec
+
+__all__ = ["DataRecipe", "ModelRecipe", "OptimizerRecipe", "Recipe", "TrainingRecipe"]
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """State which clips are used and how they are read."""
+
+    source: str = ""
+    """A folder of class folders, a CSV/TSV/JSONL manifest, an .npz file, or a catalogue name such as `moving-shapes`."""
+    group_by: str | None = None
+    """Column whose values must not be spread over splits, such as the source video of each clip."""
+    val_fraction: float = 0.15
+    """Share of the clips held out for choosing the best epoch, where the data states no such split."""
+    test_fraction: float = 0.15
+    """Share of the clips held out for the final figure, where the data states no such split."""
+    split_seed: int = 42
+    """Seed of that split; apart from `training.seed`, so that repeated runs are judged on the same clips."""
+    workers: int = 2
+    """Processes that decode beside the training; 0 decodes in the training process."""
+    decoder: str = "pyav"
+    """Which backend reads video: pyav, torchcodec or decord."""
+    cache_mb: int = 1024
+    """Megabytes of decoded clips kept in memory over all workers; 0 decodes anew in every epoch."""
+
+    def __post_init__(self) -> None:
+        if self.val_fraction < 0 or self.test_fraction < 0 or self.val_fraction + self.test_fraction >= 1:
+            raise ConfigError(
+                f"data.val_fraction + data.test_fraction must stay below 1 - found {self.val_fraction} + "
+                f"{self.test_fraction} - leave some clips to train on."
+            )
+        if self.workers < 0 or self.cache_mb < 0:
+            raise ConfigError("data.workers and data.cache_mb count things - found a negative number - give 0 or more.")
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """State which model is trained."""
+
+    name: str = "vivit_nano_factorized_encoder"
+    """A name that `tubelet models` lists."""
+    changes: Mapping[str, int | float | str | bool | tuple[int, ...]] = field(default_factory=dict)
+    """Fields of the model's configuration to change, such as `dropout: 0.1` or `depth: 6`."""
+
+
+@dataclass(frozen=True)
+class OptimizerRecipe:
+    """State how weights move."""
+
+    lr: float = 1e-3
+    """Peak learning rate of AdamW; 1e-3 suits small models from scratch, 1e-4 fine-tuning."""
+    weight_decay: float = 0.05
+    """Decay of matrices; vectors (biases, norms, positions of rank 1) are never decayed."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's averaging of gradients and of their squares."""
+    clip_norm: float = 1.0
+    """Largest norm of the whole gradient; 0 leaves it as it is."""
+    warmup_epochs: float = 1.0
+    """Epochs in which the learning rate rises linearly from zero."""
+    min_lr: float = 1e-6
+    """Where the cosine ends."""
+    label_smoothing: float = 0.0
+    """Share of the target spread evenly over all classes; 0.1 is usual for long trainings."""
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise ConfigError(f"optimizer.lr must be positive - found {self.lr} - 1e-3 or 1e-4 are usual.")
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"optimizer.label_smoothing is a share - found {self.label_smoothing} - give 0 to 0.99.")
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """State how long, in which portions and on what a run goes."""
+
+    epochs: int = 30
+    """Passes over the training clips."""
+    batch: int = 16
+    """Clips in one step of the optimizer's forward pass."""
+    accumulate: int = 1
+    """Forward passes whose gradients are added up before the optimizer moves."""
+    patience: int = 0
+    """Stop after this many epochs without a better validation result; 0 never stops early."""
+    seed: int = 42
+    """Seed of the weights, the order of clips and every augmentation."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps; auto takes the fastest there is."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of the forward pass; auto is bf16 on devices built for it, fp32 elsewhere."""
+    deterministic: bool = False
+    """Refuse operations whose result may change between runs; CPU runs repeat exactly either way."""
+    save_every_steps: int = 200
+    """Optimizer steps between checkpoints within an epoch; each epoch ends with one anyway."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "accumulate", "save_every_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"training.{name} must be at least 1 - found {getattr(self, name)} - give 1 or more.")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Hold all that a run depends on: stored in the run folder and in every checkpoint."""
+
+    data: DataRecipe = field(default_factory=DataRecipe)
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    input: InputSpec = field(default_factory=lambda: InputSpec(frames=16, height=64, width=64, differences="append"))
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    training: TrainingRecipe = field(default_factory=TrainingRecipe)

@@ -1,0 +1,184 @@
+"""Train for one epoch, validate once: the two loops, in plain PyTorch."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - PyTorch's own name for it
+
+from tubelet.classifier import Classifier
+from tubelet.data.dataset import BadSample, Batch
+from tubelet.errors import TrainingError
+from tubelet.recipes.recipe import Recipe
+from tubelet.training.optimizer import Schedule
+from tubelet.transforms.preparation import normalize
+
+__all__ = ["Totals", "choose_device", "choose_precision", "train_epoch", "validate"]
+
+
+@dataclass
+class Totals:
+    """Add up what an epoch showed; part of a checkpoint, so that an interrupted epoch reports its whole self."""
+
+    loss_sum: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    wait_s: float = 0.0
+    """Seconds the model waited for data."""
+    compute_s: float = 0.0
+    bad: list[BadSample] = field(default_factory=list)
+
+    @property
+    def loss(self) -> float:
+        """Average loss a clip."""
+        return self.loss_sum / max(self.seen, 1)
+
+    @property
+    def top1(self) -> float:
+        """Share of clips whose highest score was right."""
+        return self.correct / max(self.seen, 1)
+
+    def add(self, loss: float, logits: Tensor, batch: Batch) -> None:
+        """Add one batch."""
+        count = len(batch.labels)
+        self.loss_sum += loss * count
+        self.correct += int((logits.argmax(1).cpu() == batch.labels).sum())
+        self.seen += count
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Turn `auto`, `cpu`, `cuda`, `cuda:1` or `mps` into a device that is there.
+
+    Raises:
+        TrainingError: a device that this machine does not have.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(f"cuda:{name}" if name.isdecimal() else name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"cannot use device '{name}' - PyTorch says: {reason} - choose auto or cpu.") from None
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Turn `auto`, `fp32` or `bf16` into the number format of the forward pass; auto takes bf16 where it is native."""
+    if name == "auto":
+        is_native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if is_native else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+
+
+def train_epoch(  # noqa: PLR0913 - a loop in the open names what it touches
+    classifier: Classifier,
+    batches: Iterable[Batch],
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    recipe: Recipe,
+    *,
+    num_batches: int,
+    totals: Totals | None = None,
+    epoch: int = 0,
+    on_step: Callable[[int, Totals], None] = lambda _step, _totals: None,
+) -> Totals:
+    """Train on the batches of one epoch, or of the rest of one.
+
+    Dropout and its kin are seeded by (seed, epoch, batch): an interrupted epoch that goes on repeats itself bit by bit.
+
+    Args:
+        classifier: model and input contract; its model is trained in place.
+        batches: uint8 clips with labels; the first one counts as batch number `num_batches - len`.
+        optimizer: moves after every `recipe.training.accumulate` batches, and after the last.
+        schedule: sets the learning rate before each move.
+        recipe: seed, precision, accumulation, clipping, label smoothing.
+        num_batches: batches of a whole epoch.
+        totals: what the epoch showed before it was interrupted.
+        epoch: number of the epoch, from 0.
+        on_step: called with the number of batches done after each move of the optimizer.
+
+    Returns:
+        Loss, accuracy, times and unreadable clips of the whole epoch.
+
+    Raises:
+        TrainingError: a loss that is no number.
+    """
+    totals = totals or Totals()
+    every = recipe.training.accumulate
+    steps_per_epoch = -(-num_batches // every)
+    device = classifier.device
+    precision = choose_precision(recipe.training.precision, device)
+    classifier.model.train()
+    optimizer.zero_grad(set_to_none=True)
+    for number, batch in _timed(batches, totals, num_batches):
+        started = time.perf_counter()
+        group_start = number // every * every
+        group_size = min(every, num_batches - group_start)
+        if len(batch.labels):
+            _seed(recipe.training.seed, epoch, number)
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                logits = classifier.model(normalize(batch.clips.to(device, non_blocking=True), classifier.input_spec))
+                loss = _compute_loss(logits, batch, recipe)
+            value = _check_finite(loss, epoch, number)
+            (loss / group_size).backward()  # type: ignore[no-untyped-call]
+            totals.add(value, logits.detach(), batch)
+        totals.bad.extend(batch.bad)
+        if number + 1 == group_start + group_size:
+            schedule.apply(optimizer, epoch * steps_per_epoch + number // every)
+            if recipe.optimizer.clip_norm > 0:
+                nn.utils.clip_grad_norm_(classifier.model.parameters(), recipe.optimizer.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            totals.compute_s += time.perf_counter() - started
+            on_step(number + 1, totals)
+        else:
+            totals.compute_s += time.perf_counter() - started
+    return totals
+
+
+def validate(classifier: Classifier, batches: Iterable[Batch], precision: torch.dtype = torch.float32) -> Totals:
+    """Measure loss and accuracy over the batches, one view a clip."""
+    totals = Totals()
+    for batch in batches:
+        totals.bad.extend(batch.bad)
+        if len(batch.labels):
+            scores = classifier.score(batch.clips, precision)
+            loss = F.nll_loss(scores.clamp_min(1e-12).log().cpu(), batch.labels)
+            totals.add(float(loss), scores, batch)
+    return totals
+
+
+def _timed(batches: Iterable[Batch], totals: Totals, num_batches: int) -> Iterator[tuple[int, Batch]]:
+    """Number the batches from the end of the epoch backward, and add up how long each was waited for."""
+    known = list(batches) if not hasattr(batches, "__len__") else batches
+    first = num_batches - len(known)  # type: ignore[arg-type]
+    started = time.perf_counter()
+    for number, batch in enumerate(known, first):
+        totals.wait_s += time.perf_counter() - started
+        yield number, batch
+        started = time.perf_counter()
+
+
+def _seed(seed: int, epoch: int, number: int) -> None:
+    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, number]).generate_state(1, np.uint64)[0] >> 1))
+
+
+def _compute_loss(logits: Tensor, batch: Batch, recipe: Recipe) -> Tensor:
+    labels = batch.labels.to(logits.device, non_blocking=True)
+    return F.cross_entropy(logits.float(), labels, label_smoothing=recipe.optimizer.label_smoothing)
+
+
+def _check_finite(loss: Tensor, epoch: int, number: int) -> float:
+    value = float(loss.detach())
+    if not np.isfinite(value):
+        raise TrainingError(
+            f"cannot go on with epoch {epoch + 1}, batch {number + 1} - the loss is {value} - "
+            "lower optimizer.lr, or set training.precision to fp32; the last checkpoint is intact."
+        )
+    return value

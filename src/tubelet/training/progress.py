@@ -1,0 +1,68 @@
+"""Tell whoever listens how a run goes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from torch import nn
+
+from tubelet.data.dataset import BadSample
+from tubelet.data.manifest import Manifest
+from tubelet.recipes.recipe import Recipe
+from tubelet.training.loop import Totals
+
+__all__ = ["SILENT", "Listener", "Silent"]
+
+
+class Listener(Protocol):
+    """Receive the events of a run; the run waits for each call to return."""
+
+    def on_data(self, done: int, total: int) -> None:
+        """Some of the data was made or fetched."""
+
+    def on_start(self, folder: Path, recipe: Recipe, manifest: Manifest, model: nn.Module) -> None:
+        """Everything is ready; the first epoch begins."""
+
+    def on_step(self, epoch: int, done: int, num_batches: int, totals: Totals) -> None:
+        """The optimizer moved."""
+
+    def on_epoch(self, row: Mapping[str, float]) -> None:
+        """An epoch ended, with its row of metrics."""
+
+    def on_bad(self, bad: Sequence[BadSample]) -> None:
+        """Some clips of the epoch could not be read."""
+
+    def on_remark(self, text: str) -> None:
+        """Something the user should know."""
+
+    def on_end(self, history: Sequence[Mapping[str, float]]) -> None:
+        """The last epoch is over."""
+
+
+class Silent:
+    """Listen and say nothing."""
+
+    def on_data(self, done: int, total: int) -> None:
+        """Ignore it."""
+
+    def on_start(self, folder: Path, recipe: Recipe, manifest: Manifest, model: nn.Module) -> None:
+        """Ignore it."""
+
+    def on_step(self, epoch: int, done: int, num_batches: int, totals: Totals) -> None:
+        """Ignore it."""
+
+    def on_epoch(self, row: Mapping[str, float]) -> None:
+        """Ignore it."""
+
+    def on_bad(self, bad: Sequence[BadSample]) -> None:
+        """Ignore it."""
+
+    def on_remark(self, text: str) -> None:
+        """Ignore it."""
+
+    def on_end(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Ignore it."""
+
+
+SILENT: Listener = Silent()
+"""The listener of those who look at the run folder instead."""

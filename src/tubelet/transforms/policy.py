@@ -1,0 +1,253 @@
+"""State which variations of a clip are allowed in training, and what they do to its label.
+
+A mirrored clip of `turn_left` shows `turn_right`. So every flip has its pairs of class names: whoever flips the picture
+swaps the label, and `warn_of_mirrors` finds the classes for which that was forgotten.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Literal
+
+from tubelet.errors import ConfigError, name_nearest
+
+__all__ = ["FLIPS", "Augmentation", "Pairs", "find_pairs", "swap_label", "warn_of_mirrors"]
+
+Pairs = tuple[tuple[str, str], ...]
+Flip = Literal["horizontal_flip", "vertical_flip", "time_reversal"]
+
+FLIPS: Mapping[Flip, str] = MappingProxyType(
+    {
+        "horizontal_flip": "horizontal_pairs",
+        "vertical_flip": "vertical_pairs",
+        "time_reversal": "reversal_pairs",
+    }
+)
+"""The fields of `Augmentation` that hold a probability, each with the field that holds its pairs of classes."""
+
+TURNS = (("clockwise", "counterclockwise"), ("clockwise", "anticlockwise"), ("cw", "ccw"))
+OPPOSITES: Mapping[Flip, tuple[tuple[str, str], ...]] = MappingProxyType(
+    {
+        "horizontal_flip": (("left", "right"), ("leftward", "rightward"), *TURNS),
+        "vertical_flip": (
+            ("up", "down"),
+            ("upward", "downward"),
+            ("top", "bottom"),
+            ("rising", "falling"),
+            ("above", "below"),
+            *TURNS,
+        ),
+        "time_reversal": (
+            ("left", "right"),
+            ("up", "down"),
+            ("in", "out"),
+            ("rising", "falling"),
+            ("open", "close"),
+            ("opening", "closing"),
+            ("push", "pull"),
+            ("pushing", "pulling"),
+            ("enter", "leave"),
+            ("entering", "leaving"),
+            ("forward", "backward"),
+            ("sit", "stand"),
+            ("fold", "unfold"),
+            ("folding", "unfolding"),
+            ("load", "unload"),
+            ("loading", "unloading"),
+            *TURNS,
+        ),
+    }
+)
+"""For each flip, the words of class names that trade places under it."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """State how clips are varied in training: one draw for each clip, the same for all its frames."""
+
+    horizontal_flip: float = 0.5
+    """Probability, 0..1, of a left-right mirror. Set 0, or name `horizontal_pairs`, where sides tell classes apart."""
+    horizontal_pairs: Pairs = ()
+    """Pairs of class names that a left-right mirror turns into each other; a mirrored clip gets the other label."""
+    vertical_flip: float = 0.0
+    """Probability, 0..1, of an up-down mirror. 0, because gravity is a cue in most videos; volumes and microscopy may."""
+    vertical_pairs: Pairs = ()
+    """Pairs of class names that an up-down mirror turns into each other."""
+    time_reversal: float = 0.0
+    """Probability, 0..1, of playing the clip backward. 0, because most actions are not themselves in reverse."""
+    reversal_pairs: Pairs = ()
+    """Pairs of class names that playing backward turns into each other."""
+    crop_scale: tuple[float, float] = (1.0, 1.0)
+    """Least and greatest share of the picture's area that a random crop keeps, 0..1; (1, 1) crops as evaluation does.
+    (0.5, 1) is gentle, (0.08, 1) is what ImageNet trainings use."""
+    crop_ratio: tuple[float, float] = (1.0, 1.0)
+    """Least and greatest stretch in width over height that a random crop adds; (0.75, 1.333) is the usual choice.
+    (1, 1) keeps shapes as evaluation shows them."""
+    shift: float = 0.0
+    """Greatest move to either side as a share of the picture's height and width, 0..1."""
+    shift_fill: Literal["edge", "wrap"] = "edge"
+    """What enters where the picture moved away: its outermost row or column (edge), or what left at the other side
+    (wrap)."""
+    brightness: float = 0.0
+    """All values are multiplied by a factor from [1 - brightness, 1 + brightness]; 0.4 is strong."""
+    contrast: float = 0.0
+    """Distances from the clip's mean luminance are multiplied by a factor from [1 - contrast, 1 + contrast]."""
+    saturation: float = 0.0
+    """Distances from each pixel's own luminance are multiplied by a factor from [1 - saturation, 1 + saturation]; clips
+    without three channels are left alone."""
+
+    def __post_init__(self) -> None:
+        for flip, pairs in FLIPS.items():
+            self._check_share(flip)
+            _check_pairs(pairs, getattr(self, pairs))
+        self._check_share("shift")
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(
+                    f"augmentation.{name} must be 0 or more - found {getattr(self, name)} - 0 turns it off, 0.4 is strong."
+                )
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise ConfigError(
+                f"augmentation.crop_scale needs 0 < least <= greatest <= 1 - found {self.crop_scale} - "
+                "give shares of the area, such as (0.5, 1.0)."
+            )
+        low, high = self.crop_ratio
+        if not 0 < low <= high < float("inf"):
+            raise ConfigError(
+                f"augmentation.crop_ratio needs 0 < least <= greatest - found {self.crop_ratio} - "
+                "give ratios, such as (0.75, 1.333)."
+            )
+        if self.shift_fill not in ("edge", "wrap"):
+            raise ConfigError(
+                f"augmentation.shift_fill must be 'edge' or 'wrap' - found '{self.shift_fill}' - choose one of the two."
+            )
+
+    def _check_share(self, name: str) -> None:
+        value = getattr(self, name)
+        if not 0 <= value <= 1:
+            raise ConfigError(f"augmentation.{name} must lie in 0..1 - found {value} - 0 turns it off.")
+
+    @property
+    def crops(self) -> bool:
+        """Tell whether clips are cropped at random at all."""
+        return self.crop_scale != (1.0, 1.0) or self.crop_ratio != (1.0, 1.0)
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Make sure that every class named in a pair exists; call it once before training.
+
+        Raises:
+            ConfigError: a pair names a class that `classes` does not hold.
+        """
+        for pairs in FLIPS.values():
+            for name in (name for pair in getattr(self, pairs) for name in pair):
+                if name not in classes:
+                    near = name_nearest(name, classes) or "."
+                    raise ConfigError(
+                        f"augmentation.{pairs} names class '{name}' - the data set has no such class{near} "
+                        f"It has {len(classes)} classes; write names exactly as they stand there."
+                    )
+
+
+def _check_pairs(field: str, pairs: Pairs) -> None:
+    seen: set[str] = set()
+    for pair in pairs:
+        if len(pair) != 2 or pair[0] == pair[1]:
+            raise ConfigError(
+                f"augmentation.{field} needs pairs of two different class names - found {pair} - "
+                "leave out classes that stay themselves."
+            )
+        if again := seen.intersection(pair):
+            raise ConfigError(
+                f"augmentation.{field} names class '{again.pop()}' twice - a class has one mirror image - drop one pair."
+            )
+        seen.update(pair)
+
+
+def swap_label(label_index: int, pairs: Pairs, classes: Sequence[str]) -> int:
+    """Return the label that a clip has after the flip that `pairs` belongs to.
+
+    Args:
+        label_index: the label before, an index into `classes`.
+        pairs: class names that trade places; classes in no pair stay themselves.
+        classes: names in index order.
+
+    Example:
+        >>> swap_label(0, (("left", "right"),), ("left", "up", "right"))
+        2
+    """
+    return _tabulate_swaps(pairs, tuple(classes)).get(label_index, label_index) if pairs else label_index
+
+
+@lru_cache(maxsize=16)
+def _tabulate_swaps(pairs: Pairs, classes: tuple[str, ...]) -> Mapping[int, int]:
+    index = {name: position for position, name in enumerate(classes)}
+    swaps = {index[one]: index[other] for one, other in pairs}
+    return swaps | {other: one for one, other in swaps.items()}
+
+
+def find_pairs(classes: Sequence[str], flip: Flip) -> Pairs:
+    """Guess from their names which classes a flip turns into each other.
+
+    The guess reads names only; look at it before you use it.
+
+    Example:
+        >>> find_pairs(["swipe_left", "swipe_right", "wave"], "horizontal_flip")
+        (('swipe_left', 'swipe_right'),)
+    """
+    by_words = {_split_words(name): name for name in classes}
+    pairs: list[tuple[str, str]] = []
+    taken: set[str] = set()
+    for words, name in by_words.items():
+        mirrored = (by_words.get(other) for other in _mirror_words(words, flip))
+        partner = next((other for other in mirrored if other is not None and other not in taken), None)
+        if name not in taken and partner is not None:
+            pairs.append((name, partner))
+            taken.update((name, partner))
+    return tuple(pairs)
+
+
+def warn_of_mirrors(augmentation: Augmentation, classes: Sequence[str]) -> list[str]:
+    """Say, before training, which classes an augmentation would show under a wrong label.
+
+    Why: a flip that is harmless for most data sets makes `turn_left` and `turn_right` the same class, and the accuracy
+    stops at a half without any error.
+
+    Returns:
+        One sentence for each flip in use that meets class names with a direction in them and has no pair for them.
+
+    Example:
+        >>> warn_of_mirrors(Augmentation(), ["turn_left", "turn_right"])[0][:62]
+        "horizontal_flip = 0.5 would show 'turn_left' under a wrong lab"
+    """
+    warnings = []
+    for flip, field in FLIPS.items():
+        paired = {name for pair in getattr(augmentation, field) for name in pair}
+        loose = [name for name in classes if name not in paired and any(_mirror_words(_split_words(name), flip))]
+        if not loose or getattr(augmentation, flip) == 0:
+            continue
+        guess = tuple(pair for pair in find_pairs(classes, flip) if not paired.intersection(pair))
+        known = {name for pair in guess for name in pair}
+        advice = f"set {field} to {[list(pair) for pair in guess]} so that labels are swapped, or {flip} to 0"
+        if not known.issuperset(loose):
+            advice = f"set {flip} to 0, because some of them have no mirror image among the classes"
+        named = ", ".join(f"'{name}'" for name in loose[:4]) + (f" and {len(loose) - 4} more" if len(loose) > 4 else "")
+        warnings.append(
+            f"{flip} = {getattr(augmentation, flip):g} would show {named} under a wrong label, "
+            f"if the names mean what they say: {advice}."
+        )
+    return warnings
+
+
+def _split_words(name: str) -> tuple[str, ...]:
+    return tuple(word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_a-zA-Z]+", name))
+
+
+def _mirror_words(words: tuple[str, ...], flip: Flip) -> Iterable[tuple[str, ...]]:
+    """Yield the names, as words, that a name may have after a flip; nothing where it holds no direction."""
+    for one, other in OPPOSITES[flip]:
+        trade = {one: other, other: one}
+        if not trade.keys().isdisjoint(words):
+            yield tuple(trade.get(word, word) for word in words)
