@@ -16,6 +16,7 @@ from tubelet import files
 from tubelet.errors import CheckpointError, ConfigError
 from tubelet.files import (
     DiskFull,
+    hash_bytes,
     hash_file,
     read_sealed,
     recover_folder,
@@ -196,6 +197,7 @@ def test_json_that_other_programs_refuse_is_refused_here(tmp_path):
 def test_the_hash_is_sha256(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     # FIPS 180-4's example for the message "abc".
+    assert hash_bytes(b"abc") == hash_file(tmp_path / "abc")
     assert hash_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 

@@ -125,9 +125,13 @@ def _read_description(path: Path) -> dict[str, Any]:
             f"cannot load {str(path.parent)!r} - it holds no {CONFIG_NAME} - give a run folder or a model folder."
         ) from None
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot load {str(path)!r} - it is not readable JSON: {error} - take an intact copy.") from None
+        raise CheckpointError(
+            f"cannot load {str(path)!r} - it is not readable JSON: {error} - take an intact copy."
+        ) from None
     if not isinstance(description, dict) or not {"format", "model", "input", "classes", "sha256"} <= set(description):
-        raise CheckpointError(f"cannot load {str(path)!r} - it describes no tubelet model - give a folder that train wrote.")
+        raise CheckpointError(
+            f"cannot load {str(path)!r} - it describes no tubelet model - give a folder that train wrote."
+        )
     if description["format"] > FORMAT:
         raise CheckpointError(
             f"cannot load {str(path)!r} - it has format {description['format']}, this version knows up to {FORMAT} - "
@@ -142,8 +146,8 @@ def read_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     Raises:
         CheckpointError: missing, damaged, or no safetensors file.
     """
-    from safetensors import SafetensorError  # noqa: PLC0415
-    from safetensors.torch import load  # noqa: PLC0415
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
     try:
         data = path.read_bytes()

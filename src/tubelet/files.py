@@ -24,6 +24,7 @@ from tubelet.errors import CheckpointError, ConfigError, TubeletError
 
 __all__ = [
     "DiskFull",
+    "hash_bytes",
     "hash_file",
     "read_sealed",
     "recover_folder",
@@ -118,6 +119,11 @@ def write_json(path: str | os.PathLike[str], value: object) -> None:
     _write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
+def hash_bytes(content: bytes) -> str:
+    """Compute the sha256 of bytes, as 64 hexadecimal digits; for content that was read already."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def hash_file(path: str | os.PathLike[str]) -> str:
     """Compute the sha256 of a file's content, as 64 hexadecimal digits.
 
@@ -135,7 +141,7 @@ def write_sealed(path: str | os.PathLike[str], payload: bytes) -> None:
     """
     size_bytes = _SEAL.size + len(payload)
     with write_whole(path, size_bytes=size_bytes) as stream:
-        stream.write(_SEAL.pack(_MAGIC, hashlib.sha256(payload).digest(), len(payload)))
+        stream.write(_SEAL.pack(_MAGIC, bytes.fromhex(hash_bytes(payload)), len(payload)))
         stream.write(payload)
 
 
@@ -159,7 +165,7 @@ def read_sealed(path: str | os.PathLike[str]) -> bytes:
         raise _damaged(path, f"the first bytes {_MAGIC!r}", f"{magic!r}")
     if len(payload) != length:
         raise _damaged(path, f"{length:,} bytes of content", f"{len(payload):,}")
-    found = hashlib.sha256(payload).hexdigest()
+    found = hash_bytes(payload)
     if found != digest.hex():
         raise _damaged(path, f"sha256 {digest.hex()}", found)
     return payload

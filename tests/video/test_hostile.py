@@ -173,15 +173,15 @@ def complaints(entry: Entry, source: str, outcome: dict[str, Any], *, from_memor
         found.append(f"gave {detail['count']} frames {detail['shape']} where only an error is right")
     else:
         found += _about_frames(entry.frames, detail)
+        if not entry.codes and not detail["same_backwards"]:  # how damage looks may depend on where reading began
+            found.append("single frames, read backwards, have other pixels")
     if outcome["seconds"] > WALL_S:
         found.append(f"took {outcome['seconds']:.1f} s")
     if outcome["extra_mb"] > EXTRA_MB:
         found.append(f"took {outcome['extra_mb']:.0f} MB")
     if outcome["stderr"]:
         found.append(f"wrote to stderr: {outcome['stderr'][:300]!r}")
-    if outcome["sockets"]:
-        found.append(f"held {outcome['sockets']} sockets")
-    return found
+    return found + [f"held {outcome['sockets']} sockets"] * bool(outcome["sockets"])
 
 
 def _about_error(entry: Entry, source: str, detail: dict[str, Any], *, from_memory: bool) -> list[str]:
@@ -205,8 +205,6 @@ def _about_frames(frames: Frames, detail: dict[str, Any]) -> list[str]:
         found.append(f"frames are {shape}, not {(frames.height, frames.width)}")
     if detail["info"]["height"] != shape[0] or detail["info"]["width"] != shape[1]:
         found.append(f"info states {detail['info']['height']} x {detail['info']['width']}, frames are {shape}")
-    if not detail["same_backwards"]:
-        found.append("reading backwards gives other pixels")
     times = np.array(detail["times_s"])
     if times.size and (times[0] != 0 or (np.diff(times) < 0).any() or not np.isfinite(times).all()):
         found.append(f"times do not rise from 0: {times.tolist()[:20]}")

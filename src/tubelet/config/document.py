@@ -42,7 +42,7 @@ def read_config(path: str | os.PathLike[str], cls: type[T]) -> T:
     """Read a YAML file into a tree, strictly: what it cannot mean is an error with file and line.
 
     Unquoted text is read by YAML 1.2's rules: `3e-4` is a number; `no` and `1:30` are texts. Keys that are left out
-    keep their defaults. Aliases and tags are refused, so that a file can neither grow in memory nor name a Python object.
+    keep their defaults. Aliases and tags are refused, so that a file can neither grow in memory nor name an object.
 
     Raises:
         ConfigError: no such file, not YAML, an unknown or repeated key, a wrong type, a value that a class refuses.
@@ -104,10 +104,11 @@ def write_value(value: Any) -> str:
 
 def _write_section(tree: Any, depth: int) -> list[str]:
     lines: list[str] = []
+    cls: type = type(tree)
     margin = "  " * depth
     for one in fields(tree):
-        value, hint = getattr(tree, one.name), list_types(type(tree))[one.name]
-        text = read_texts(type(tree))[one.name]
+        value, hint = getattr(tree, one.name), list_types(cls)[one.name]
+        text = read_texts(cls)[one.name]
         if get_origin(hint) is Literal:
             text = f"{text} One of: {', '.join(write_value(choice) for choice in get_args(hint))}.".strip()
         if is_dataclass(value) and not depth:

@@ -128,13 +128,14 @@ def _construct(make: Callable[[], Any], place: Place) -> Any:
 
 
 def _override(tree: Any, changes: Mapping[str, Any], place: Place) -> Any:
-    types = list_types(type(tree))
+    cls: type = type(tree)
+    types = list_types(cls)
     values: dict[str, Any] = {}
     below: dict[str, dict[str, Any]] = {}
     for name, value in changes.items():
         head, _, rest = name.partition(".")
         if head not in types:
-            raise _unknown(place.step(name), name, type(tree))
+            raise _unknown(place.step(name), name, cls)
         if rest:
             below.setdefault(head, {})[rest] = value
         elif find_section(types[head]) and isinstance(value, Mapping):

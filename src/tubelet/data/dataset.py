@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from tubelet.data.manifest import Manifest, Sample
 
 from tubelet.data.arrays import load_row
-from tubelet.data.manifest import Manifest, Sample
 from tubelet.errors import TubeletError
 from tubelet.video.clip import Pixels, VideoInfo
 from tubelet.video.sampling import plan
@@ -214,7 +214,9 @@ def make_loader(dataset: ClipDataset, order: EpochOrder, options: LoaderOptions)
 def _collate(items: list[tuple[int, "UInt8[Tensor, '...'] | BadSample", int]], channels: int) -> Batch:
     bad = tuple(clips for _, clips, _ in items if isinstance(clips, BadSample))
     good = [(index, clips, label) for index, clips, label in items if not isinstance(clips, BadSample)]
-    clips = torch.cat([clips for _, clips, _ in good]) if good else torch.zeros((0, 1, 1, 1, channels), dtype=torch.uint8)
+    clips = (
+        torch.cat([clips for _, clips, _ in good]) if good else torch.zeros((0, 1, 1, 1, channels), dtype=torch.uint8)
+    )
     return Batch(
         clips=clips,
         labels=torch.tensor([label for _, _, label in good], dtype=torch.int64),

@@ -30,7 +30,7 @@ Differences from the paper:
     - Clips of other lengths and sizes are accepted: learned positions are stretched linearly, with pixel centers kept
       in place, where the official code stretches them at load time with the corners kept in place.
     - Sinusoidal positions serve each encoder of the factorized encoder along its own axes only.
-    - The nano size is ours: mean pooling and weights from a truncated normal, made for training from scratch.
+    - The nano size is ours: mean pooling, an MLP twice as wide as a token, made for training from scratch.
 
 Source: arXiv 2103.15691; github.com/google-research/scenic, projects/vivit.
 """
@@ -38,7 +38,7 @@ Source: arXiv 2103.15691; github.com/google-research/scenic, projects/vivit.
 from typing import cast
 
 import torch
-from einops import rearrange
+from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -170,7 +170,8 @@ class ViViT(VideoModel):
         if self.config.form != "factorized_encoder":
             return cast(Tensor, summary)
         if self.temporal_encoder is None:
-            return rearrange(summary, "(batch t) dim -> batch t dim", batch=clips.shape[0]).mean(dim=1)
+            mean: Tensor = reduce(summary, "(batch t) dim -> batch dim", "mean", batch=clips.shape[0])
+            return mean
         moments = rearrange(summary, "(batch t) dim -> batch t 1 1 dim", batch=clips.shape[0])
         return cast(Tensor, self.temporal_encoder(moments)[1])
 

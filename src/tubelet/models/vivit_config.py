@@ -54,7 +54,7 @@ class ViViTConfig(ModelConfig):
     gelu_twice: bool = False
     """Apply GELU after the second MLP layer too, as the Keras example does."""
     init: Literal["xavier", "normal"] = "xavier"
-    """First weights: the official uniform ones, or the truncated normal (0.02), better for training from scratch."""
+    """First weights: the official uniform ones, larger in narrower models, or image models' truncated normal (0.02)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -222,7 +222,6 @@ def _make_config(size: str, form: Form) -> ViViTConfig:
         mlp_dim=mlp_dim,
         temporal_depth=(2 if nano else 4) if form == "factorized_encoder" else 0,
         pooling="token" if form in _TOKEN_FORMS and not nano else "mean",
-        init="normal" if nano else "xavier",
     )
 
 

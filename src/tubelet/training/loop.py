@@ -12,11 +12,12 @@ from torch.nn import functional as F  # noqa: N812 - PyTorch's own name for it
 from tubelet.classifier import Classifier
 from tubelet.data.dataset import BadSample, Batch
 from tubelet.errors import TrainingError
+from tubelet.prediction.devices import choose_precision
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.optimizer import Schedule
 from tubelet.transforms.preparation import normalize
 
-__all__ = ["Totals", "choose_device", "choose_precision", "train_epoch", "validate"]
+__all__ = ["Totals", "train_epoch", "validate"]
 
 
 @dataclass
@@ -49,34 +50,7 @@ class Totals:
         self.seen += count
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """Turn `auto`, `cpu`, `cuda`, `cuda:1` or `mps` into a device that is there.
-
-    Raises:
-        TrainingError: a device that this machine does not have.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(f"cuda:{name}" if name.isdecimal() else name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise TrainingError(f"cannot use device '{name}' - PyTorch says: {reason} - choose auto or cpu.") from None
-    return device
-
-
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Turn `auto`, `fp32` or `bf16` into the number format of the forward pass; auto takes bf16 where it is native."""
-    if name == "auto":
-        is_native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if is_native else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
-
-
-def train_epoch(  # noqa: PLR0913 - a loop in the open names what it touches
+def train_epoch(
     classifier: Classifier,
     batches: Iterable[Batch],
     optimizer: torch.optim.Optimizer,

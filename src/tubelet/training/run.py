@@ -148,7 +148,9 @@ class Run:
         if not run.config_path.exists():
             known = [path.parent.name for path in folder.parent.glob("*/config.yaml")]
             near = name_nearest(folder.name, known) or "."
-            raise TrainingError(f"cannot resume run {str(folder)!r} - there is no such run{near} Start it without --resume.")
+            raise TrainingError(
+                f"cannot resume run {str(folder)!r} - there is no such run{near} Start it without --resume."
+            )
         return run
 
     @property

@@ -1,16 +1,17 @@
 """Train a classifier from labelled clips: the whole road, step by step.
 
-    recipe -> manifest -> model -> [ train_epoch -> validate -> save ] x epochs -> evaluate on the held-out clips
+recipe -> manifest -> model -> [ train_epoch -> validate -> save ] x epochs -> evaluate on the held-out clips
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from tubelet.classifier import Classifier
 from tubelet.config import override
@@ -18,16 +19,17 @@ from tubelet.data.catalogue import open_data
 from tubelet.data.dataset import Batch, ClipDataset, EpochOrder, LoaderOptions, make_loader
 from tubelet.data.manifest import Manifest
 from tubelet.errors import TrainingError
-from tubelet.evaluation.evaluate import Report, evaluate
+from tubelet.evaluation.evaluate import Report, evaluate, prepare_evaluation
 from tubelet.models import create_model
+from tubelet.prediction.devices import choose_device, choose_precision
 from tubelet.recipes.recipe import Recipe
 from tubelet.report.figures import draw_class_distribution, draw_curves
-from tubelet.training.loop import Totals, choose_device, choose_precision, train_epoch, validate
+from tubelet.training.loop import Totals, train_epoch, validate
 from tubelet.training.optimizer import Schedule, make_optimizer, make_schedule
 from tubelet.training.progress import SILENT, Listener
 from tubelet.training.run import Progress, Run, save_checkpoint
 from tubelet.transforms.geometry import augment
-from tubelet.transforms.preparation import fit
+from tubelet.video.clip import Pixels
 
 __all__ = ["TrainResult", "train"]
 
@@ -129,7 +131,9 @@ class Training:
         self.listener = listener
         self.progress = Progress()
         if not manifest.select("train"):
-            raise TrainingError(f"cannot train on {manifest.origin} - it has no training clips - give some a split 'train'.")
+            raise TrainingError(
+                f"cannot train on {manifest.origin} - it has no training clips - give some a split 'train'."
+            )
         if recipe.training.deterministic:
             torch.use_deterministic_algorithms(True)
         device = choose_device(recipe.training.device)
@@ -186,12 +190,14 @@ class Training:
 
     def _make_loaders(self) -> tuple["torch.utils.data.DataLoader[Batch]", "torch.utils.data.DataLoader[Batch] | None"]:
         recipe = self.recipe
-        options = LoaderOptions(recipe.training.batch, recipe.data.workers, recipe.data.decoder, recipe.data.cache_mb // 2)
+        options = LoaderOptions(
+            recipe.training.batch, recipe.data.workers, recipe.data.decoder, recipe.data.cache_mb // 2
+        )
         train_set = ClipDataset(
             self.manifest.select("train"),
             self.manifest,
             recipe.input,
-            partial(_prepare_training, recipe=recipe, classes=self.manifest.classes),
+            partial(prepare_training, recipe=recipe, classes=self.manifest.classes),
             is_training=True,
             seed=recipe.training.seed,
             decoder=recipe.data.decoder,
@@ -308,6 +314,8 @@ def _describe(row: dict[str, float]) -> dict[str, float | None]:
     return {key: None if value != value else value for key, value in row.items() if key.startswith("val_")}  # noqa: PLR0124
 
 
-def _prepare_training(pixels, label, generator, *, recipe: Recipe, classes: tuple[str, ...]):  # type: ignore[no-untyped-def]
-    pixels, label = augment(pixels, label, recipe.augmentation, classes, generator)
-    return fit(pixels, recipe.input), label
+def prepare_training(
+    pixels: Pixels, label: int, generator: np.random.Generator, *, recipe: Recipe, classes: tuple[str, ...]
+) -> tuple[UInt8[Tensor, "time height width channel"], int]:
+    """Augment a clip and fit it to the contract; picklable, for loader workers."""
+    return augment(pixels, label, recipe.augmentation, recipe.input, classes, generator)

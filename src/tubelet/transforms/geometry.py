@@ -1,4 +1,4 @@
-"""Vary whole uint8 clips in training: mirrors, time reversal, random crops, shifts and color, one draw for each clip."""
+"""Vary whole uint8 clips in training: mirror, reverse, crop, shift and color them, one draw for each clip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class Draw:
     """The part of the source that fills the model's picture; None takes what evaluation takes."""
 
 
-def augment(  # noqa: PLR0913 - a labelled clip, what is asked of it, and where chance comes from
+def augment(
     pixels: Pixels,
     label_index: int,
     augmentation: Augmentation,
@@ -104,9 +104,7 @@ def augment(  # noqa: PLR0913 - a labelled clip, what is asked of it, and where 
     return vary(pixels, draw, spec, wrap=augmentation.shift_fill == "wrap"), label_index
 
 
-def draw_augmentation(
-    augmentation: Augmentation, size: Size, spec: InputSpec, generator: np.random.Generator
-) -> Draw:
+def draw_augmentation(augmentation: Augmentation, size: Size, spec: InputSpec, generator: np.random.Generator) -> Draw:
     """Draw what happens to one clip of a picture of `size`.
 
     The same number of values is drawn whatever is switched on, the crop last: switching one variation on or off leaves
@@ -160,7 +158,7 @@ def plan_crop(augmentation: Augmentation, size: Size, spec: InputSpec, generator
 
 
 def vary(pixels: Pixels, draw: Draw, spec: InputSpec, *, wrap: bool = False) -> UInt8[Tensor, "time h w channel2"]:
-    """Carry out a draw: crop and fit, mirror, reverse, shift, adjust colors. Give several clips one draw to vary them alike.
+    """Carry out a draw: crop and fit, mirror, reverse, shift, adjust colors; one draw varies several clips alike.
 
     Args:
         pixels: uint8 (time, height, width, channel); never written to.
@@ -174,9 +172,7 @@ def vary(pixels: Pixels, draw: Draw, spec: InputSpec, *, wrap: bool = False) -> 
         box = draw.crop
         part = as_tensor(pixels)[:, box.top : box.top + box.height, box.left : box.left + box.width]
         clip = fit_channels(resize(part, Size(spec.height, spec.width)), spec.channels)
-    axes = [
-        axis for axis, flips in enumerate((draw.time_reversal, draw.vertical_flip, draw.horizontal_flip)) if flips
-    ]
+    axes = [axis for axis, flips in enumerate((draw.time_reversal, draw.vertical_flip, draw.horizontal_flip)) if flips]
     if axes:
         clip = torch.flip(clip, axes)
     down, right = round(draw.shift[0] * clip.shape[1]), round(draw.shift[1] * clip.shape[2])

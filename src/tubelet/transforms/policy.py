@@ -72,7 +72,7 @@ class Augmentation:
     horizontal_pairs: Pairs = ()
     """Pairs of class names that a left-right mirror turns into each other; a mirrored clip gets the other label."""
     vertical_flip: float = 0.0
-    """Probability, 0..1, of an up-down mirror. 0, because gravity is a cue in most videos; volumes and microscopy may."""
+    """Probability, 0..1, of an up-down mirror. 0, because gravity is a cue in most videos; try it for volumes."""
     vertical_pairs: Pairs = ()
     """Pairs of class names that an up-down mirror turns into each other."""
     time_reversal: float = 0.0
@@ -106,7 +106,7 @@ class Augmentation:
         for name in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(
-                    f"augmentation.{name} must be 0 or more - found {getattr(self, name)} - 0 turns it off, 0.4 is strong."
+                    f"augmentation.{name} must be 0 or more - found {getattr(self, name)} - 0 is off, 0.4 is strong."
                 )
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
@@ -161,7 +161,7 @@ def _check_pairs(field: str, pairs: Pairs) -> None:
             )
         if again := seen.intersection(pair):
             raise ConfigError(
-                f"augmentation.{field} names class '{again.pop()}' twice - a class has one mirror image - drop one pair."
+                f"augmentation.{field} names class '{again.pop()}' twice - a class has one mirror image, drop a pair."
             )
         seen.update(pair)
 
@@ -219,8 +219,8 @@ def warn_of_mirrors(augmentation: Augmentation, classes: Sequence[str]) -> list[
         One sentence for each flip in use that meets class names with a direction in them and has no pair for them.
 
     Example:
-        >>> warn_of_mirrors(Augmentation(), ["turn_left", "turn_right"])[0][:62]
-        "horizontal_flip = 0.5 would show 'turn_left' under a wrong lab"
+        >>> warn_of_mirrors(Augmentation(), ["turn_left", "turn_right"])[0][:57]
+        "horizontal_flip = 0.5 would show 'turn_left', 'turn_right"
     """
     warnings = []
     for flip, field in FLIPS.items():

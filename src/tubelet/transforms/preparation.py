@@ -7,7 +7,6 @@
 `fit` runs where the clips are read, on uint8, so that little memory travels; `normalize` runs on the batch's device.
 """
 
-import numpy as np
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float, UInt8
@@ -28,8 +27,8 @@ DIFFERENCE_GAIN = 2.0
 """Frame differences are multiplied by this, so that their spread is near that of the pixels.
 
 Measured on real clips at 16 frames each, as shares of the range: pixels have a standard deviation of 0.22 to 0.25,
-differences a root mean square of 0.05 (frames 0.13 s apart) to 0.18 (0.3 s apart and moving cameras). Part of the contract
-with every checkpoint that was trained on differences: a change would make them all wrong.
+differences a root mean square of 0.05 (a surveillance camera, frames 0.13 s apart) to 0.18 (whole clips of UCF101). It
+is part of the contract with every checkpoint that was trained on differences: a change would make them all wrong.
 """
 
 
@@ -52,6 +51,7 @@ def fit(pixels: Pixels, spec: InputSpec) -> UInt8[Tensor, "time height2 width2 c
         VideoError: the clip is empty, or has a number of channels that cannot be made into the model's.
 
     Example:
+        >>> import numpy as np
         >>> fit(np.zeros((16, 240, 320, 3), np.uint8), InputSpec(height=112, width=112)).shape
         torch.Size([16, 112, 112, 3])
 
@@ -100,8 +100,8 @@ def fit_channels(
         gray.add_(clip[..., 1:2], alpha=green).add_(clip[..., 2:], alpha=blue)
         return gray.add_(1 << 15).bitwise_right_shift_(16).to(torch.uint8)
     raise VideoError(
-        f"the model takes clips of {channels} channels - this one has {found} - gray can be repeated and RGB made gray, "
-        f"nothing else: choose the channels yourself, or train a model with input.channels {found}."
+        f"the model takes clips of {channels} channels - this one has {found} - gray can be repeated and RGB made "
+        f"gray, nothing else: choose the channels yourself, or train a model with input.channels {found}."
     )
 
 
@@ -145,7 +145,7 @@ def normalize(
     channels = batch.shape[-1]
     if channels != spec.channels:
         raise VideoError(
-            f"the model takes clips of {spec.channels} channels - the batch has {channels} - pass clips through fit first."
+            f"the model takes clips of {spec.channels} channels - the batch has {channels} - call fit first."
         )
     shape = (len(batch), spec.input_channels, *batch.shape[1:4])
     output = torch.empty(shape, dtype=torch.float32, device=batch.device)
@@ -169,7 +169,7 @@ def _subtract_frames(
 
 
 def _plan_cover(size: Size, target: Size) -> Size:
-    """Return the least size of the same shape that covers `target`, the longer side rounded down as torchvision does."""
+    """Return the least size of the same shape that covers `target`; the longer side is cut to whole pixels."""
     if target.height * size.width >= target.width * size.height:
         return Size(target.height, size.width * target.height // size.height)
     return Size(size.height * target.width // size.width, target.width)

@@ -17,13 +17,13 @@ from typing import Protocol
 from tubelet.errors import NotAVideo, SourceNotFound, TooLarge, Truncated, VideoError
 from tubelet.video.iso import IsoLayout, read_layout
 
-__all__ = ["DEMUXERS", "MAX_FILE_BYTES", "NamelessFile", "Media", "open_media", "sniff_demuxer"]
+__all__ = ["DEMUXERS", "MAX_FILE_BYTES", "Media", "NamelessFile", "open_media", "sniff_demuxer"]
 
 MAX_FILE_BYTES = 64 << 30
 _HEAD_BYTES = 1024
 
 DEMUXERS = (
-    "mov matroska avi gif apng flv asf mpegts mpeg mpegvideo m4v h264 hevc ogg ivf yuv4mpegpipe dv mxf nut".split()
+    ["mov", "matroska", "avi", "gif", "apng", "flv", "asf", "mpegts", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "ogg", "ivf", "yuv4mpegpipe", "dv", "mxf", "nut"]
 )
 """Every demuxer that the gate can choose; the whitelist handed to FFmpeg."""
 
@@ -247,4 +247,3 @@ def _sniff_stream(head: bytes) -> str | None:
     if unit in (0x40, 0x42, 0x46, 0x4E) and following == 0x01:
         return "hevc"
     return None
-

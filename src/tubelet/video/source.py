@@ -56,12 +56,12 @@ class Video:
         self._media: Media | None = None
         self._reader: Reader
         if isinstance(source, np.ndarray):
-            from tubelet.video.decoders.arrays import ArrayReader  # noqa: PLC0415
+            from tubelet.video.decoders.arrays import ArrayReader
 
             self.name = f"<array {'x'.join(map(str, source.shape))}>"
             self._reader = ArrayReader(source, fps)
         elif not isinstance(source, bytes | bytearray | memoryview) and os.path.isdir(source):  # noqa: PTH112
-            from tubelet.video.decoders.images import FolderReader  # noqa: PLC0415
+            from tubelet.video.decoders.images import FolderReader
 
             self.name = os.fspath(source)
             self._reader = FolderReader(Path(source), fps)
@@ -69,10 +69,14 @@ class Video:
             self._open_file(source, decoder, stream, threads)
 
     def _open_file(
-        self, source: "str | os.PathLike[str] | bytes | bytearray | memoryview", decoder: str, stream: int | None, threads: int
+        self,
+        source: "str | os.PathLike[str] | bytes | bytearray | memoryview",
+        decoder: str,
+        stream: int | None,
+        threads: int,
     ) -> None:
-        from tubelet.video.decoders import DECODERS  # noqa: PLC0415
-        from tubelet.video.opening import open_media  # noqa: PLC0415
+        from tubelet.video.decoders import DECODERS
+        from tubelet.video.opening import open_media
 
         make_reader = DECODERS[decoder]()
         media = open_media(source)
@@ -157,4 +161,3 @@ class Video:
                 f"give indices from 0 to {num_frames - 1}."
             )
         return number
-

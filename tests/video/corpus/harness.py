@@ -141,7 +141,7 @@ class Running:
             if part:
                 return None
             late = time.monotonic() - self.start > WALL_S
-            return self._finish("killed" if late and not self.parts else "nothing")
+            return self._finish("killed" if late and not any(self.parts) else "nothing")
         if time.monotonic() - self.start > WALL_S:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)

@@ -45,20 +45,20 @@ DECODERS: Registry[Callable[[], ReaderFactory]] = Registry("decoder", "tubelet d
 
 @DECODERS.register("pyav")
 def _load_pyav() -> ReaderFactory:
-    from tubelet.video.decoders.pyav import PyavReader  # noqa: PLC0415
+    from tubelet.video.decoders.pyav import PyavReader
 
     return PyavReader
 
 
 @DECODERS.register("torchcodec")
 def _load_torchcodec() -> ReaderFactory:
-    from tubelet.video.decoders.torchcodec import TorchcodecReader  # noqa: PLC0415
+    from tubelet.video.decoders.torchcodec import TorchcodecReader
 
     return TorchcodecReader
 
 
 @DECODERS.register("decord")
 def _load_decord() -> ReaderFactory:
-    from tubelet.video.decoders.decord import DecordReader  # noqa: PLC0415
+    from tubelet.video.decoders.decord import DecordReader
 
     return DecordReader

@@ -26,7 +26,7 @@ class DecordReader:
 
     def __init__(self, media: Media, stream: int | None = None, threads: int = 1) -> None:
         try:
-            import decord  # noqa: PLC0415
+            import decord
         except (ImportError, RuntimeError, OSError) as error:
             raise MissingExtra(
                 f"cannot use the decoder 'decord' - {error} - pip install 'tubelet[decord]', or choose '--decoder pyav'."
@@ -50,7 +50,7 @@ class DecordReader:
 
     def frames_at(self, indices: list[int]) -> Pixels:
         """Decode distinct ascending frames; uint8 (time, height, width, 3)."""
-        import decord  # noqa: PLC0415
+        import decord
 
         try:
             pixels: Pixels = np.asarray(self._reader.get_batch(indices).asnumpy())

@@ -1,9 +1,9 @@
 """List a stream's frames without decoding where the container allows it.
 
-    ISO file (mp4, mov)      FFmpeg's index + the file's composition offsets: nothing but the header is read
-    matroska, ts, flv, ...   one pass over the packets: the file is read once, nothing is decoded
-    avi, raw codecs, ps      packets carry no trustworthy presentation time: they are numbered, and decoded once where the
-                             codec may show them in another order
+ISO file (mp4, mov)      FFmpeg's index + the file's composition offsets: nothing but the header is read
+matroska, ts, flv, ...   one pass over the packets: the file is read once, nothing is decoded
+avi, raw codecs, ps      packets carry no trustworthy presentation time: they are numbered, and decoded once where the
+                         codec may show them in another order
 """
 
 from dataclasses import dataclass, field

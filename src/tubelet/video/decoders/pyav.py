@@ -36,9 +36,7 @@ MAX_PIXELS = 8192 * 4320
 MAX_STREAMS = 16
 TIMEOUT_S = 20.0
 CODECS = frozenset(
-    "h264 hevc av1 libdav1d libaom-av1 vp8 vp9 libvpx libvpx-vp9 mpeg1video mpeg2video mpeg4 msmpeg4v1 msmpeg4v2 msmpeg4"
-    " mjpeg gif apng png h263 flv wmv1 wmv2 wmv3 vc1 theora prores dnxhd rawvideo ffv1 dvvideo huffyuv ffvhuff qtrle"
-    " vp6 vp6f svq1 svq3 cinepak msvideo1 utvideo rv30 rv40 vvc".split()
+    ["h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp8", "vp9", "libvpx", "libvpx-vp9", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "mjpeg", "gif", "apng", "png", "h263", "flv", "wmv1", "wmv2", "wmv3", "vc1", "theora", "prores", "dnxhd", "rawvideo", "ffv1", "dvvideo", "huffyuv", "ffvhuff", "qtrle", "vp6", "vp6f", "svq1", "svq3", "cinepak", "msvideo1", "utvideo", "rv30", "rv40", "vvc"]
 )
 """What may be decoded: the codecs that real collections hold."""
 
@@ -133,7 +131,9 @@ class PyavReader:
         if chosen is None:
             what = "no picture stream" if wanted is None else f"no picture stream number {wanted}"
             kinds = ", ".join(f"{s.index} {s.type}" for s in streams) or "none"
-            raise NoVideoStream(f"cannot read {self._media.name!r} - {what} among its streams ({kinds}) - give a video.")
+            raise NoVideoStream(
+                f"cannot read {self._media.name!r} - {what} among its streams ({kinds}) - give a video."
+            )
         context = chosen.codec_context
         if context is None or context.codec.name not in CODECS:
             name = context.codec.name if context is not None else "unknown"

@@ -1,10 +1,10 @@
 """Write a world as a folder of real videos with a manifest.
 
-    my-world/
-      world.json               what was asked for, and what is known about the answers
-      manifest.csv             path,label,split
-      train/up/000000.mp4
-      ...
+my-world/
+  world.json               what was asked for, and what is known about the answers
+  manifest.csv             path,label,split
+  train/up/000000.mp4
+  ...
 """
 
 import csv
@@ -55,7 +55,7 @@ class _Request:
     fps: int
 
 
-def make_world(  # noqa: PLR0913 - a world has these many sides
+def make_world(
     name: str,
     folder: str | os.PathLike[str],
     *,
@@ -196,7 +196,11 @@ def _holds(target: Path, request: _Request) -> bool:
         found = dict(json.loads((target / "world.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{wish} - something that is no world is there - {remedy}.") from error
-    other = [f"{key} {found.get(key)} instead of {value}" for key, value in asdict(request).items() if found.get(key) != value]
+    other = [
+        f"{key} {found.get(key)} instead of {value}"
+        for key, value in asdict(request).items()
+        if found.get(key) != value
+    ]
     if other:
         raise DataError(f"{wish} - a world with {', '.join(other)} is there - {remedy}.")
     missing = [item.path for item in _list_items(request) if not (target / item.path).is_file()]

@@ -53,10 +53,14 @@ ORGANS: Mapping[str, Organ] = MappingProxyType(
 )
 """The eleven kinds, in the index order of OrganMNIST3D."""
 
-ORGANS_EXPECTED: Mapping[str, float] = MappingProxyType({"majority": 1 / 11})
-"""Test accuracies with the default counts and seed."""
+ORGANS_EXPECTED: Mapping[str, float] = MappingProxyType(
+    {"majority": 1 / 11, "histogram": 0.29, "middle_slice": 0.87, "linear": 0.94, "convolution_3d": 0.97}
+)
+"""Test accuracies measured with the default counts and seed: logistic regression on the gray-level histogram, on the
+middle slice and on all voxels averaged over 2x2x2, and two 3-D convolutions (16 and 32 channels) after ten epochs."""
 
 COUNTS: Mapping[str, int] = MappingProxyType({"train": 971, "val": 161, "test": 610})
+"""Volumes in each split of OrganMNIST3D."""
 
 
 def _cloud(generator: np.random.Generator) -> Float64[np.ndarray, "28 28 28"]:
@@ -75,7 +79,7 @@ def draw_organ(label: str, generator: np.random.Generator) -> UInt8[np.ndarray, 
         (28, 28, 28)
     """
     organ = ORGANS[label]
-    place = np.array(organ.place) + generator.normal(0, 0.10, 3)
+    place = np.array(organ.place) + generator.normal(0, 0.08, 3)
     radius = np.array(organ.radius) * np.exp(generator.normal(0, 0.15, 3))
     bend = organ.bend + generator.normal(0, 0.1)
     axis = (np.arange(SIDE) - (SIDE - 1) / 2) / (SIDE / 2)
@@ -101,9 +105,9 @@ def make_organs(
 ) -> Path:
     """Write volumes of all eleven kinds as an .npz file in MedMNIST's layout.
 
-    The arrays are `{train,val,test}_images`, uint8 (count, 28, 28, 28), and `{train,val,test}_labels`, uint8 (count, 1).
-    Each volume depends on the seed, its split and its number alone; the kinds take turns. The file appears whole or not
-    at all, and replaces one that is there.
+    The arrays are `{train,val,test}_images`, uint8 (count, 28, 28, 28), and `{train,val,test}_labels`, uint8
+    (count, 1). Each volume depends on the seed, its split and its number alone; the kinds take turns. The file appears
+    whole or not at all, and replaces one that is there.
 
     Args:
         path: of the file; must end in `.npz`.
@@ -126,7 +130,10 @@ def make_organs(
     arrays: dict[str, np.ndarray] = {}
     for split, count in counts.items():
         labels = np.arange(count) % len(ORGANS)
-        volumes = [draw_organ(list(ORGANS)[label], seed_clip("fake-organs", split, index, seed)) for index, label in enumerate(labels)]
+        volumes = [
+            draw_organ(list(ORGANS)[label], seed_clip("fake-organs", split, index, seed))
+            for index, label in enumerate(labels)
+        ]
         arrays[f"{split}_images"] = np.stack(volumes) if volumes else np.zeros((0, SIDE, SIDE, SIDE), np.uint8)
         arrays[f"{split}_labels"] = labels[:, None].astype(np.uint8)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,19 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-__all__ = ["SHAPES", "Canvas", "Course", "Difficulty", "Pixels", "Scene", "flip_scene", "paint", "rest", "reverse_scene", "set_scene"]
+__all__ = [
+    "SHAPES",
+    "Canvas",
+    "Course",
+    "Difficulty",
+    "Pixels",
+    "Scene",
+    "flip_scene",
+    "paint",
+    "rest",
+    "reverse_scene",
+    "set_scene",
+]
 
 Pixels = UInt8[np.ndarray, "time height width 3"]
 Distance = Float32[np.ndarray, "time height width"]
@@ -88,8 +100,8 @@ class Scene:
     """Speed of growth in ranges a frame; not negative."""
     color: Float32[np.ndarray, " 3"]
     stripes: Float32[np.ndarray, " 3"]
-    """Amplitude, waves a radius, and phase (in waves) of the pattern on it: triangle waves, which every processor computes
-    to the same bit."""
+    """Amplitude, waves a radius, and phase (in waves) of the pattern on it: triangle waves, which every processor
+    computes to the same bit."""
     background: Float32[np.ndarray, "height width 3"]
     noise: Float32[np.ndarray, "time height width"]
     radius_px: tuple[float, float]
@@ -193,9 +205,7 @@ def _place(scene: Scene, course: Course) -> tuple[Distance, Distance]:
     return u * flat(scene.flip_x), v * flat(scene.flip_y)
 
 
-def _wrap(
-    distance: Float64[np.ndarray, "time place"], period: int
-) -> Float64[np.ndarray, "time place"]:
+def _wrap(distance: Float64[np.ndarray, "time place"], period: int) -> Float64[np.ndarray, "time place"]:
     """Return the way around the torus that is shortest; odd, so that mirrored clips are equal to the last bit."""
     return distance - period * np.rint(distance / period)
 
@@ -235,23 +245,23 @@ def _draw_wedge(u: Distance, v: Distance) -> Distance:
 
 
 def _draw_arrow(u: Distance, v: Distance) -> Distance:
-    return np.minimum(_tip(u, v, -1.0, -0.05, 0.7), _box(u, v, (0, 0.4), (0.22, 0.55)))
+    return np.minimum(_tip(u, v, -1.0, -0.05, 0.7), _box(u, v, (0.0, 0.4), (0.22, 0.55)))
 
 
 def _draw_corner(u: Distance, v: Distance) -> Distance:
-    return np.minimum(_box(u, v, (-0.4, 0), (0.25, 0.9)), _box(u, v, (0.1, 0.65), (0.6, 0.25)))
+    return np.minimum(_box(u, v, (-0.4, 0.0), (0.25, 0.9)), _box(u, v, (0.1, 0.65), (0.6, 0.25)))
 
 
 def _draw_tee(u: Distance, v: Distance) -> Distance:
-    return np.minimum(_box(u, v, (0, -0.55), (0.75, 0.25)), _box(u, v, (0, 0.2), (0.25, 0.75)))
+    return np.minimum(_box(u, v, (0.0, -0.55), (0.75, 0.25)), _box(u, v, (0.0, 0.2), (0.25, 0.75)))
 
 
 def _draw_pin(u: Distance, v: Distance) -> Distance:
-    return np.minimum(_dot(u, v, (0, -0.5), 0.45), _box(u, v, (0, 0.4), (0.2, 0.6)))
+    return np.minimum(_dot(u, v, (0.0, -0.5), 0.45), _box(u, v, (0.0, 0.4), (0.2, 0.6)))
 
 
 def _draw_flag(u: Distance, v: Distance) -> Distance:
-    return np.minimum(_box(u, v, (-0.35, 0), (0.15, 0.95)), _box(u, v, (0.2, -0.5), (0.5, 0.4)))
+    return np.minimum(_box(u, v, (-0.35, 0.0), (0.15, 0.95)), _box(u, v, (0.2, -0.5), (0.5, 0.4)))
 
 
 SHAPES: Mapping[str, Callable[[Distance, Distance], Distance]] = MappingProxyType(
@@ -264,4 +274,4 @@ SHAPES: Mapping[str, Callable[[Distance, Distance], Distance]] = MappingProxyTyp
         "flag": _draw_flag,
     }
 )
-"""Signed distances to the shapes, in units of their radius: none looks the same after a turn of less than 360 degrees."""
+"""Signed distances to the shapes, in units of their radius: none looks the same after less than a whole turn."""

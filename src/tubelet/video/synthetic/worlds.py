@@ -23,7 +23,7 @@ from tubelet.video.synthetic.scenes import Canvas, Course, Difficulty, Pixels, S
 __all__ = ["COLORS", "EASY", "MOTIONS", "WORLDS", "World", "draw_clip", "flash", "lap", "move"]
 
 EASY = Difficulty()
-"""Dark, nearly plain background, bright shape, clear motion: what a small transformer learns from scratch in minutes."""
+"""Dark, nearly plain background, bright shape, clear motion: a small transformer learns it from scratch."""
 
 MOTIONS: Mapping[str, tuple[int, int, int, int]] = MappingProxyType(
     {
@@ -82,7 +82,7 @@ WORLDS: Registry[World] = Registry("world", "tubelet.video.synthetic.WORLDS")
 """Every world by name."""
 
 
-def draw_clip(  # noqa: PLR0913 - a clip has these many sides
+def draw_clip(
     world: str,
     label: str,
     *,
@@ -125,8 +125,8 @@ def draw_clip(  # noqa: PLR0913 - a clip has these many sides
         raise UnknownName(f"unknown class '{label}' of world '{world}'{near} It has {', '.join(here.classes)}.")
     if frames < MIN_FRAMES or min(height, width) < 16:
         raise ConfigError(
-            f"a clip of {frames} frames of {height}x{width} pixels was asked for - the classes of '{world}' can be told "
-            f"apart from {MIN_FRAMES} frames of 16x16 pixels on - ask for more frames or pixels."
+            f"a clip of {frames} frames of {height}x{width} pixels was asked for - the classes of '{world}' can be "
+            f"told apart from {MIN_FRAMES} frames of 16x16 pixels on - ask for more frames or pixels."
         )
     return here.draw(label, Canvas(frames, height, width), generator, split)
 
@@ -201,7 +201,11 @@ def _draw_colored(label: str, canvas: Canvas, generator: np.random.Generator, sp
     scene = set_scene(canvas, generator, EASY)
     names = list(COLORS)
     others = [name for name in names if name != label]
-    follows, other, fair = generator.uniform() < SHORTCUT, generator.integers(len(others)), generator.integers(len(names))
+    follows, other, fair = (
+        generator.uniform() < SHORTCUT,
+        generator.integers(len(others)),
+        generator.integers(len(names)),
+    )
     hint = label if follows else others[int(other)]
     color = np.float32(COLORS[hint if split in ("train", "val") else names[int(fair)]])
     color = np.clip(color + generator.uniform(-20, 20, size=3), 0, 255).astype(np.float32)

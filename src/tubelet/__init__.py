@@ -1,0 +1,75 @@
+"""Classify videos with transformers: from a folder of clips to a trained, honestly evaluated classifier.
+
+    tubelet.train("clips/", name="mine")                      ->  runs/mine
+    tubelet.evaluate("runs/mine").headline()                  ->  top-1 ... (n, failed)
+    tubelet.load("runs/mine").predict("clip.mp4").label       ->  'archery'
+
+Names are loaded on first use: importing the package costs milliseconds and imports no PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tubelet.classifier import Classifier as Classifier
+    from tubelet.errors import TubeletError as TubeletError
+    from tubelet.errors import VideoError as VideoError
+    from tubelet.evaluation.audit import audit as audit
+    from tubelet.evaluation.evaluate import evaluate as evaluate
+    from tubelet.models import create_model as create_model
+    from tubelet.models import list_models as list_models
+    from tubelet.prediction.load import load as load
+    from tubelet.prediction.predict import predict as predict
+    from tubelet.recipes.recipe import Recipe as Recipe
+    from tubelet.training.train import train as train
+    from tubelet.video.clip import Clip as Clip
+    from tubelet.video.source import Video as Video
+    from tubelet.video.spec import InputSpec as InputSpec
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Classifier": "tubelet.classifier",
+    "Clip": "tubelet.video.clip",
+    "InputSpec": "tubelet.video.spec",
+    "Recipe": "tubelet.recipes.recipe",
+    "TubeletError": "tubelet.errors",
+    "Video": "tubelet.video.source",
+    "VideoError": "tubelet.errors",
+    "audit": "tubelet.evaluation.audit",
+    "create_model": "tubelet.models",
+    "evaluate": "tubelet.evaluation.evaluate",
+    "list_models": "tubelet.models",
+    "load": "tubelet.prediction.load",
+    "predict": "tubelet.prediction.predict",
+    "train": "tubelet.training.train",
+}
+
+__all__ = [
+    "Classifier",
+    "Clip",
+    "InputSpec",
+    "Recipe",
+    "TubeletError",
+    "Video",
+    "VideoError",
+    "audit",
+    "create_model",
+    "evaluate",
+    "list_models",
+    "load",
+    "predict",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tubelet' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,52 @@
+"""`tubelet evaluate`: honest figures of a trained model."""
+
+from pathlib import Path
+
+__all__ = ["evaluate_model"]
+
+
+def evaluate_model(
+    model: str,
+    data: str | None = None,
+    *,
+    split: str = "test",
+    clips: int = 1,
+    output: Path | None = None,
+    decoder: str = "pyav",
+    workers: int = 2,
+    device: str = "auto",
+    json: bool = False,
+) -> int:
+    """Measure a model on labelled clips; exit status 1 where some of them could not be read.
+
+    Parameters
+    ----------
+    model: str
+        Run folder, run name or model folder.
+    data: str
+        Labelled clips; the data the run was trained on where none is named.
+    split: str
+        test, val or train.
+    clips: int
+        Clips spread over each video, averaged.
+    output: Path
+        Folder for report.json, classification_report.txt, confusion.png, confusion.json, predictions.csv.
+    decoder: str
+        pyav, torchcodec or decord.
+    workers: int
+        Processes that decode.
+    device: str
+        auto, cpu, cuda, cuda:1 or mps.
+    json: bool
+        Print report.json instead of text.
+    """
+    from tubelet.cli.tables import print_report, track
+    from tubelet.evaluation.evaluate import evaluate
+
+    with track("evaluating", quiet=json) as on_step:
+        report = evaluate(
+            model, data, split=split, views=clips, output=output,
+            decoder=decoder, workers=workers, device=device, on_step=on_step,
+        )  # fmt: skip
+    print_report(report, output, as_json=json)
+    return 1 if report.n_failed else 0

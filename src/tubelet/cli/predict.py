@@ -1,0 +1,44 @@
+"""`tubelet predict`: what is in these videos?"""
+
+from pathlib import Path
+
+__all__ = ["predict_sources"]
+
+
+def predict_sources(
+    model: str,
+    *sources: str,
+    top: int = 3,
+    clips: int = 1,
+    output: Path | None = None,
+    decoder: str = "pyav",
+    device: str = "auto",
+    json: bool = False,
+) -> int:
+    """Classify files, folders or patterns; exit status 1 where some source could not be read, after all others are done.
+
+    Parameters
+    ----------
+    model: str
+        Run folder, run name or model folder.
+    sources: str
+        Videos, GIFs, folders of images, folders of videos, glob patterns.
+    top: int
+        Classes shown for each source.
+    clips: int
+        Clips spread over each video, averaged.
+    output: Path
+        CSV file to write all scores to.
+    decoder: str
+        pyav, torchcodec or decord.
+    device: str
+        auto, cpu, cuda, cuda:1 or mps.
+    json: bool
+        Print one JSON object a line: source, label, score, scores; or source, error {code, message}.
+    """
+    from tubelet.cli.tables import print_predictions
+    from tubelet.prediction.load import load
+    from tubelet.prediction.predict import predict
+
+    outcomes = predict(load(model, device=device), sources, views=clips, decoder=decoder)
+    return print_predictions(outcomes, top=top, output=output, as_json=json)

@@ -1,0 +1,125 @@
+"""Show a training on the terminal: one moving line for the epoch, one lasting line for each that is over."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from tubelet.config import flatten
+from tubelet.data.dataset import BadSample
+from tubelet.data.manifest import Manifest
+from tubelet.recipes.recipe import Recipe
+from tubelet.training.loop import Totals
+from tubelet.training.train import TrainResult
+
+__all__ = ["Terminal", "print_train_result"]
+
+SLOW_DATA = 0.4
+"""Share of an epoch spent waiting for data from which advice is given."""
+
+
+class Terminal:
+    """Listen to a run and show it."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(quiet=quiet, highlight=False)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            transient=True,
+            disable=quiet,
+        )
+        self.task: TaskID | None = None
+        self.has_advised = False
+
+    def __enter__(self) -> "Terminal":
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def on_data(self, done: int, total: int) -> None:
+        """Show how much of the data is there."""
+        self._show("making data", done, total, "")
+
+    def on_start(self, folder: Path, recipe: Recipe, manifest: Manifest, model: nn.Module) -> None:
+        """Print what is trained on what, with effective values."""
+        values = flatten(recipe)
+        counts = ", ".join(f"{len(manifest.select(split))} {split}" for split in manifest.splits)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        spec = recipe.input
+        self.console.print(f"run     {folder}")
+        self.console.print(f"data    {manifest.origin}: {len(manifest.classes)} classes, {counts}")
+        self.console.print(
+            f"model   {recipe.model.name}, {parameters:,} parameters, from scratch; "
+            f"{spec.frames} frames of {spec.height}x{spec.width}, {spec.sampling}, differences {spec.differences}"
+        )
+        self.console.print(
+            f"steps   batch {values['training.batch']} x {values['training.accumulate']}, "
+            f"lr {values['optimizer.lr']:g}, {values['training.epochs']} epochs, seed {values['training.seed']}, "
+            f"{next(model.parameters()).device}"
+        )
+
+    def on_step(self, epoch: int, done: int, num_batches: int, totals: Totals) -> None:
+        """Move the bar."""
+        self._show(f"epoch {epoch + 1}", done, num_batches, f"loss {totals.loss:.3f}  top-1 {totals.top1:.1%}")
+
+    def on_epoch(self, row: Mapping[str, float]) -> None:
+        """Print the epoch's line: what was learned, and what the time went into."""
+        wait_s, compute_s = row["wait_s"], row["compute_s"]
+        held_out = f"  val {row['val_loss']:.3f} {row['val_top1']:6.1%}" if row["val_top1"] == row["val_top1"] else ""
+        self.console.print(
+            f"epoch {row['epoch']:>3.0f}  train {row['train_loss']:.3f} {row['train_top1']:6.1%}{held_out}"
+            f"  waiting {wait_s:.1f} s, computing {compute_s:.1f} s"
+        )
+        if not self.has_advised and row["epoch"] > 1 and wait_s > SLOW_DATA * (wait_s + compute_s) and wait_s > 2:
+            self.has_advised = True
+            self.console.print(
+                f"  {wait_s / (wait_s + compute_s):.0%} of the time goes into waiting for clips: "
+                "raise --workers or --data.cache-mb, or store the clips smaller."
+            )
+
+    def on_bad(self, bad: Sequence[BadSample]) -> None:
+        """Name the clips that could not be read."""
+        self.console.print(
+            f"  {len(bad)} clips could not be read and were left out (bad_samples.jsonl):", style="yellow"
+        )
+        for sample in bad[:3]:
+            self.console.print(f"    {sample.message}", style="yellow", markup=False)
+
+    def on_remark(self, text: str) -> None:
+        """Print it."""
+        self.console.print(text, style="yellow", markup=False)
+
+    def on_end(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Say that the held-out clips are next."""
+        self._show("evaluating", 0, 1, "")
+
+    def _show(self, description: str, done: int, total: int, note: str) -> None:
+        if self.task is None:
+            self.task = self.progress.add_task(description, total=total, note=note)
+        self.progress.update(self.task, description=description, completed=done, total=total, note=note)
+
+
+def print_train_result(result: TrainResult, *, as_json: bool) -> None:
+    """Print what a training reached and where it lies."""
+    if as_json:
+        report = result.report.to_dict() if result.report else None
+        print(json.dumps({"folder": str(result.folder), "best_epoch": result.best_epoch, "report": report}))  # noqa: T201
+        return
+    console = Console(highlight=False)
+    if result.report is not None:
+        console.print(f"{result.report.headline()}, weights of epoch {result.best_epoch}")
+    console.print(f"{result.folder}: model/, report.json, confusion.png, curves.png, predictions.csv, metrics.csv")
+    console.print(f"next: tubelet predict {result.folder} CLIP", markup=False)

@@ -1,0 +1,321 @@
+"""Read arrays of clips, volumes or features from .npz files, without trusting them.
+
+    x (N, ...) and y (N,)  [group (N,), split (N,), class_names (classes,), other columns (N,)]
+    {train,val,test}_images (N, ...) and {train,val,test}_labels (N,) or (N, 1)
+
+The second layout is MedMNIST's. Labels are class indices, or names. Only the headers and the short columns are read here;
+pixels are read when the first row of an array is asked for. Nothing is ever unpickled, and an array whose header promises
+other than what the file holds is refused before memory is taken for it.
+
+Source: the .npy format is that of numpy.lib.format; keys as in MedMNIST/MedMNIST, medmnist/dataset.py.
+"""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Shaped, UInt8
+
+from tubelet.data.sample import SPLITS, Problem, Reading, Sample, check_problems, normalize_split, quote_some
+from tubelet.errors import DataError
+
+__all__ = ["MAX_ARRAY_BYTES", "ArrayHeader", "load_features", "load_row", "read_arrays", "read_headers"]
+
+MAX_ARRAY_BYTES = 16 * 2**30
+"""Largest array that is read: all of it goes to memory."""
+
+_MAX_MEMBERS = 1000
+_MAX_CLASSES = 100_000
+_MAX_TEXT_BYTES = 4096
+_KEPT_ARRAYS = 4
+_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, RuntimeError, NotImplementedError)
+
+Values = Shaped[np.ndarray, "..."]
+
+
+class ArrayHeader(NamedTuple):
+    """State what an array is, known without reading it."""
+
+    shape: tuple[int, ...]
+    """Extent along each axis."""
+    dtype: np.dtype  # type: ignore[type-arg]
+    """Type of one value; never `object`."""
+
+
+def read_headers(path: str | Path) -> dict[str, ArrayHeader]:
+    """Read the names, shapes and types of the arrays in an .npz file, and check that the file holds that much.
+
+    Raises:
+        DataError: no .npz file, an encrypted or damaged one, pickled objects, or an array above `MAX_ARRAY_BYTES`.
+
+    Cost: a few kB of each array.
+    """
+    headers: dict[str, ArrayHeader] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            if len(entries) > _MAX_MEMBERS:
+                raise DataError(f"it holds {len(entries)} files, the limit is {_MAX_MEMBERS}")
+            for entry in entries:
+                name = entry.filename.removesuffix(".npy")
+                if name in headers:
+                    raise DataError(f"it holds two arrays called '{name}'")
+                headers[name] = _read_header(archive, entry)
+    except DataError as error:
+        raise DataError(f"cannot use '{path}' - {error} - write it with numpy.savez_compressed.") from None
+    except _BROKEN as error:
+        raise DataError(
+            f"cannot read '{path}' as an .npz file - {str(error) or type(error).__name__} - "
+            "download it again, or write it with numpy.savez_compressed."
+        ) from None
+    return headers
+
+
+def _read_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> ArrayHeader:
+    with archive.open(entry) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in _READERS:
+            raise DataError(f"'{entry.filename}' has version {version} of the .npy format, known are 1.0 and 2.0")
+        try:
+            shape, _, dtype = _READERS[version](stream)
+        except Exception as error:  # numpy parses the header as Python, and lets through whatever that raises
+            raise DataError(f"'{entry.filename}' has an unreadable header ({type(error).__name__})") from None
+        start = stream.tell()
+    if dtype.hasobject:
+        raise DataError(f"'{entry.filename}' holds Python objects, which are never unpickled")
+    if dtype.itemsize == 0:
+        raise DataError(f"'{entry.filename}' holds values of no size ({dtype})")
+    if not all(isinstance(length, int) and length >= 0 for length in shape):
+        raise DataError(f"'{entry.filename}' states the impossible shape {shape}")
+    promised = dtype.itemsize
+    for length in shape:
+        promised *= length
+    if promised != entry.file_size - start:
+        raise DataError(
+            f"'{entry.filename}' states {shape} {dtype}, {promised} bytes, but holds {entry.file_size - start} bytes"
+        )
+    if promised > MAX_ARRAY_BYTES:
+        raise DataError(f"'{entry.filename}' holds {promised} bytes, the limit is {MAX_ARRAY_BYTES}")
+    return ArrayHeader(tuple(shape), dtype)
+
+
+def _load(path: str | Path, member: str) -> Values:
+    """Read one whole array whose header has been checked."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            array: np.ndarray = archive[member]  # type: ignore[type-arg]
+    except (*_BROKEN, MemoryError) as error:
+        raise DataError(
+            f"cannot read array '{member}' of '{path}' - {str(error) or type(error).__name__} - "
+            "download the file again, or give this process more memory."
+        ) from None
+    return array
+
+
+@lru_cache(maxsize=_KEPT_ARRAYS)
+def _keep(path: str, member: str, changed_ns: int, size_bytes: int) -> Values:  # noqa: ARG001 - these two end a stale entry
+    headers = read_headers(path)
+    if member not in headers:
+        raise DataError(
+            f"cannot read '{path}[{member}]' - the file holds {quote_some(list(headers))} - name one of them."
+        )
+    array = _load(path, member)
+    array.flags.writeable = False
+    return array
+
+
+def _take_row(path: str | Path, member: str, row: int) -> Values:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise DataError(f"cannot read '{path}' - {error.strerror} - restore the file.") from None
+    array = _keep(str(path), member, status.st_mtime_ns, status.st_size)
+    if array.ndim == 0 or not 0 <= row < len(array):
+        count = len(array) if array.ndim else 0
+        raise DataError(f"cannot read '{path}[{member}][{row}]' - the array has {count} rows - count from 0.")
+    taken: np.ndarray = array[row]  # type: ignore[type-arg]
+    return taken
+
+
+def load_row(path: str | Path, member: str, row: int) -> UInt8[np.ndarray, "..."]:
+    """Copy one row of a uint8 array: a clip (time, height, width[, channel]) or a volume.
+
+    Args:
+        path: of the .npz file.
+        member: name of the array in it.
+        row: counted from 0.
+
+    Raises:
+        DataError: no such file, array or row, or values that are no pixels.
+
+    Cost: the first row reads the whole array; the last four arrays stay in memory, in every process that reads.
+    """
+    values = _take_row(path, member, row)
+    if values.dtype != np.uint8:
+        raise DataError(
+            f"cannot read '{path}[{member}]' as pixels - it holds {values.dtype} - "
+            "store pixels as uint8 0..255; arrays of features are for models of sequences."
+        )
+    return values.copy()
+
+
+def load_features(path: str | Path, member: str, row: int) -> Float32[np.ndarray, "..."]:
+    """Copy one row of an array of any real numbers as float32: features (time, dim), or unscaled intensities.
+
+    Raises:
+        DataError: no such file, array or row, or values that are no real numbers.
+
+    Cost: as `load_row`.
+    """
+    values = _take_row(path, member, row)
+    if values.dtype.kind not in "buif":
+        raise DataError(f"cannot read '{path}[{member}]' as numbers - it holds {values.dtype} - store real numbers.")
+    return values.astype(np.float32)
+
+
+def read_arrays(path: Path) -> Reading:
+    """Read the labels, splits and groups of an .npz file; samples are in the order of its rows.
+
+    Class names default to '0', '1' ... up to the largest label; the order of indices is kept, never sorted.
+
+    Raises:
+        DataError: other keys, shapes that disagree, labels outside the class list, or what `read_headers` refuses.
+
+    Cost: reads the labels and other columns, not the pixels.
+    """
+    headers = read_headers(path)
+    if {"x", "y"} <= headers.keys():
+        pairs = [("x", "y", None)]
+    else:
+        pairs = [(f"{split}_images", f"{split}_labels", split) for split in SPLITS if f"{split}_images" in headers]
+    missing = [name for pair in pairs for name in pair[:2] if name not in headers]
+    if not pairs or missing:
+        raise DataError(
+            f"cannot use '{path}' - {quote_some(missing) or 'no array of samples'} not found among "
+            f"{quote_some(list(headers), 8)} - store x and y, or train_images, train_labels, val_images, ..."
+        )
+    labels = {pixels: _read_labels(path, headers, pixels, answers) for pixels, answers, _ in pairs}
+    classes = _find_classes(path, headers, labels)
+    samples: list[Sample] = []
+    for pixels, _, split in pairs:
+        samples += _make_samples(path, headers, pixels, split, _name_labels(path, pixels, labels[pixels], classes))
+    if not samples:
+        raise DataError(f"cannot use '{path}' - its arrays have no rows - store at least one sample.")
+    return Reading(tuple(samples), (), classes)
+
+
+def _read_labels(path: Path, headers: Mapping[str, ArrayHeader], pixels: str, answers: str) -> Values:
+    """Read labels as a vector of integers or texts, one for each row of pixels."""
+    shape, dtype = headers[pixels]
+    if len(shape) < 3 or dtype.kind not in "buif" or 0 in shape[1:]:
+        raise DataError(
+            f"cannot use '{path}' - '{pixels}' is {dtype} {shape} - "
+            "store numbers as (sample, time, height, width[, channel]) or (sample, time, feature)."
+        )
+    shape_y, dtype_y = headers[answers]
+    if shape_y not in ((shape[0],), (shape[0], 1)):
+        several = " - several labels a sample are not supported" if len(shape_y) == 2 and shape_y[1] > 1 else ""
+        raise DataError(
+            f"cannot use '{path}' - '{answers}' has shape {shape_y}, '{pixels}' has {shape[0]} rows{several} - "
+            "store one label for each row."
+        )
+    if dtype_y.kind not in "iubU" or dtype_y.itemsize > _MAX_TEXT_BYTES:
+        raise DataError(f"cannot use '{path}' - '{answers}' holds {dtype_y} - store class indices (int64), or names.")
+    return _load(path, answers).reshape(-1)
+
+
+def _find_classes(path: Path, headers: Mapping[str, ArrayHeader], labels: Mapping[str, Values]) -> tuple[str, ...]:
+    """Return the class list: the file's own, the names used as labels, or the numbers up to the largest label."""
+    if "class_names" in headers:
+        shape, dtype = headers["class_names"]
+        if len(shape) != 1 or dtype.kind != "U" or dtype.itemsize > _MAX_TEXT_BYTES:
+            raise DataError(f"cannot use '{path}' - 'class_names' is {dtype} {shape} - store a vector of texts.")
+        names = tuple(_to_texts(path, _load(path, "class_names")))
+        if len(set(names)) != len(names) or "" in names:
+            raise DataError(f"cannot use '{path}' - 'class_names' holds a name twice, or an empty one - mend the list.")
+        return names
+    if any(values.dtype.kind == "U" for values in labels.values()):
+        if any(values.dtype.kind != "U" for values in labels.values()):
+            raise DataError(
+                f"cannot use '{path}' - its labels are names here and indices there - store all of one kind."
+            )
+        return tuple(sorted({name for values in labels.values() for name in _to_texts(path, values)}))
+    largest = max((int(values.max()) for values in labels.values() if values.size), default=-1)
+    if largest >= _MAX_CLASSES:
+        raise DataError(f"cannot use '{path}' - the largest label is {largest} - number the classes from 0.")
+    return tuple(str(index) for index in range(largest + 1))
+
+
+def _name_labels(path: Path, pixels: str, values: Values, classes: tuple[str, ...]) -> list[str]:
+    """Return the class name of each row."""
+    if values.dtype.kind == "U":
+        names, known = _to_texts(path, values), set(classes)
+        wrong = [f"row {row}: '{name}'" for row, name in enumerate(names) if name not in known or not name]
+    else:
+        indices = values.astype(np.int64)
+        wrong = [f"row {row}: {indices[row]}" for row in np.flatnonzero((indices < 0) | (indices >= len(classes)))]
+        names = [] if wrong else [classes[index] for index in indices]
+    if wrong:
+        raise DataError(
+            f"cannot use '{path}' - {len(wrong)} labels of '{pixels}' are none of the {len(classes)} classes "
+            f"({'; '.join(wrong[:5])}) - mend the labels, or class_names."
+        )
+    return names
+
+
+def _make_samples(
+    path: Path, headers: Mapping[str, ArrayHeader], pixels: str, split: str | None, labels: list[str]
+) -> list[Sample]:
+    """Make one sample for each row, with whatever other vectors of that length the file holds."""
+    columns = {} if split else _read_columns(path, headers, len(labels))
+    splits = columns.pop("split", None)
+    groups = columns.pop("group", None)
+    problems: list[Problem] = []
+    samples = []
+    for row, label in enumerate(labels):
+        own_split = split
+        if splits is not None and splits[row]:
+            try:
+                own_split = normalize_split(splits[row])
+            except DataError as error:
+                problems.append(Problem(f"'split' row {row}: {error}"))
+        samples.append(
+            Sample(
+                source=str(path),
+                label=label,
+                split=own_split,
+                group=(groups[row] or None) if groups is not None else None,
+                member=pixels,
+                row=row,
+                metadata={name: values[row] for name, values in columns.items()},
+            )
+        )
+    check_problems(path, problems)
+    return samples
+
+
+def _read_columns(path: Path, headers: Mapping[str, ArrayHeader], count: int) -> dict[str, list[str]]:
+    """Read every vector that has one text or whole number for each sample."""
+    columns = {}
+    for name, (shape, dtype) in headers.items():
+        fits = shape == (count,) and dtype.kind in "iubU" and dtype.itemsize <= _MAX_TEXT_BYTES
+        if name in ("group", "split") and not fits:
+            raise DataError(
+                f"cannot use '{path}' - '{name}' is {dtype} {shape} - store one text or whole number for each of {count} rows."
+            )
+        if fits and name not in ("x", "y", "class_names"):
+            columns[name] = _to_texts(path, _load(path, name))
+    return columns
+
+
+def _to_texts(path: Path, values: Values) -> list[str]:
+    try:
+        return [str(value) for value in values.tolist()]
+    except ValueError as error:  # four bytes that are no character
+        raise DataError(f"cannot use '{path}' - a text in it cannot be read: {error} - write the file again.") from None

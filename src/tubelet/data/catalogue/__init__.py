@@ -1,0 +1,82 @@
+"""Know data sets by name: make or fetch them once, then read them like anybody's own clips.
+
+One file a family of data sets; each registers entries here.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tubelet.data.manifest import Manifest, check_manifest, read_manifest
+from tubelet.data.splits import split_manifest
+
+from tubelet.errors import DataError, name_nearest
+from tubelet.registry import Registry
+
+__all__ = ["DATASETS", "Entry", "data_home", "open_data"]
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Describe a data set and how to get it."""
+
+    name: str
+    summary: str
+    classes: int
+    license: str
+    fetch: Callable[[Path, OnProgress], Path]
+    """Make or download it below a folder, unless it is there, and return what `read_manifest` takes."""
+
+
+DATASETS: Registry[Entry] = Registry("data set", "tubelet data list")
+"""Every data set by name."""
+
+
+def data_home() -> Path:
+    """Return the folder of fetched data: `$TUBELET_HOME/data`, by default `~/.cache/tubelet/data`."""
+    home = os.environ.get("TUBELET_HOME")
+    return (Path(home) if home else Path.home() / ".cache" / "tubelet") / "data"
+
+
+def open_data(
+    source: str | os.PathLike[str],
+    *,
+    group_by: str | None = None,
+    val: float = 0.15,
+    test: float = 0.15,
+    seed: int = 42,
+    split_if_missing: bool = True,
+    on_progress: OnProgress = lambda _done, _total: None,
+) -> Manifest:
+    """Open labelled clips, from a path or by name, checked, and split where they state no split.
+
+    Args:
+        source: a folder of class folders, a manifest, an .npz file, or a name of the catalogue.
+        group_by: column whose values stay together in one split.
+        val: share of the clips for validation.
+        test: share of the clips for the final figure.
+        seed: seed of the split.
+        split_if_missing: leave clips without a split as they are if False.
+        on_progress: called with (done, total) while data is made or fetched.
+
+    Raises:
+        DataError: no such source, or one that contradicts itself; with file and line.
+    """
+    from tubelet.data.catalogue import worlds  # noqa: F401 - registers its entries
+
+    name = os.fspath(source)
+    if not name:
+        raise DataError("cannot open data - none was named - give a folder of class folders, a manifest, or a name.")
+    if not Path(name).exists():
+        if name not in DATASETS:
+            near = name_nearest(name, DATASETS) or "."
+            raise DataError(
+                f"cannot open data {name!r} - neither a path nor a known name{near} Known names: {', '.join(DATASETS)}."
+            )
+        name = os.fspath(DATASETS[name].fetch(data_home(), on_progress))
+    manifest = read_manifest(name, group_by=group_by)
+    check_manifest(manifest)
+    return split_manifest(manifest, val=val, test=test, seed=seed) if split_if_missing else manifest

@@ -1,0 +1,240 @@
+"""Read a table of clips: CSV, TSV or JSON lines, with named columns.
+
+    path,label,split,source_video                   {"path": "fight/a.mp4", "label": "fight"}
+    fight/a.mp4,fight,train,7q6KJoSgxmY             {"path": "b c.mp4", "label": "no fight", "start_s": 1.5}
+    "no fight/b, c.mp4",no fight,val,Tnq2m
+
+`path` and `label` are required; `split`, `group`, `start_s` and `end_s` are known; every other column is kept as metadata.
+Relative paths start at the folder of the table. All wrong lines are reported at once.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tubelet.data.sample import Problem, Reading, Sample, check_problems, normalize_split, quote_some
+from tubelet.errors import DataError, name_nearest
+
+__all__ = ["TABLE_SUFFIXES", "read_table"]
+
+TABLE_SUFFIXES = frozenset([".csv", ".tsv", ".jsonl", ".ndjson"])
+"""Endings of tables that can be read."""
+
+_REQUIRED = ("path", "label")
+_OPTIONAL = ("split", "group", "start_s", "end_s")
+_KNOWN = (*_REQUIRED, *_OPTIONAL)
+# Names that other tools give to the same columns and that no spelling distance would lead to ours.
+_SYNONYMS = {
+    "path": ("file", "filename", "file_name", "file_path", "filepath", "video", "video_path", "clip", "source"),
+    "label": ("class", "class_name", "category", "target", "action", "y"),
+    "start_s": ("start", "begin", "start_time", "t_start"),
+    "end_s": ("end", "stop", "end_time", "t_end"),
+    "split": ("subset", "set", "fold"),
+    "group": ("groups", "group_id"),
+}
+Row = tuple[int, Mapping[str, str]]
+
+
+def read_table(path: Path) -> Reading:
+    """Read the samples of a CSV, TSV or JSON-lines file, in the order of its lines.
+
+    Raises:
+        DataError: a file that is no such table, or lines that cannot be used: all of them, by number.
+    """
+    text = _read_text(path)
+    problems: list[Problem] = []
+    rows: Iterator[Row]
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        rows = _read_json_lines(text, problems)
+    else:
+        rows = _read_csv(path, text, problems)
+    folder = os.path.abspath(path.parent)
+    samples: list[Sample] = []
+    columns: Counter[str] = Counter()
+    for line, row in rows:
+        columns.update(row.keys())
+        sample = _make_sample(folder, line, row, problems)
+        if sample:
+            samples.append(sample)
+    check_problems(path, problems)
+    if not samples:
+        raise DataError(
+            f"cannot use '{path}' - it states no clip - write one line for each clip below the column names."
+        )
+    return Reading(tuple(samples), tuple(_suspect_columns(list(columns))))
+
+
+def _read_text(path: Path) -> str:
+    """Decode UTF-8 with or without a byte order mark; say where it is something else."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read '{path}' - {error.strerror} - check its permissions.") from None
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError(f"cannot read '{path}' - it is UTF-16 text - save it as UTF-8.")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(f"cannot read '{path}' - line {line} is not UTF-8 text - save the file as UTF-8.") from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise DataError(f"cannot read '{path}' - line {line} holds a zero byte - give a text file.")
+    return text
+
+
+def _read_csv(path: Path, text: str, problems: list[Problem]) -> Iterator[Row]:
+    """Give the lines of a CSV or TSV file as (number of its first line, values by column)."""
+    records = _split_records(path, text)
+    _, header = next(records, (1, []))
+    names = _check_header(path, [name.strip() for name in header])
+    for line, values in records:
+        if not any(value.strip() for value in values):
+            continue
+        if len(values) != len(names):
+            problems.append(
+                Problem(
+                    f"{len(values)} values for {len(names)} columns - quote values that contain the separator, "
+                    f'as in "a, b.mp4".',
+                    line,
+                )
+            )
+            continue
+        yield line, {name: value.strip() for name, value in zip(names, values, strict=True)}
+
+
+def _split_records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Split into records with the number of the line each begins on; quoted values may span lines."""
+    head = text.split("\n", 1)[0]
+    # Spreadsheets of many countries write semicolons under the name CSV.
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ";" if ";" in head and "," not in head else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(f"cannot read '{path}' - line {line}: {error} - mend the quotes of that line.") from None
+        yield line, values
+
+
+def _check_header(path: Path, header: list[str]) -> list[str]:
+    """Return the names of the columns, those we know in lower case."""
+    names = [name.lower() if name.lower() in _KNOWN else name for name in header]
+    missing = [name for name in _REQUIRED if name not in names]
+    if missing:
+        advice = "".join(_advise(name, names) for name in missing)
+        raise DataError(
+            f"cannot use '{path}' - line 1 must name the columns, 'path' and 'label' among them - "
+            f"found {quote_some(names, 8) or 'nothing'}{advice or '; write path,label as the first line.'}"
+        )
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise DataError(f"cannot use '{path}' - line 1 names the column '{repeated[0]}' twice - rename one.")
+    return names
+
+
+def _advise(wanted: str, names: list[str]) -> str:
+    """Say which of the names was probably meant to be the wanted column."""
+    unknown = [name for name in names if name not in _KNOWN]
+    for name in unknown:
+        if name.lower() in _SYNONYMS[wanted] or name_nearest(name.lower(), [wanted]):
+            return f"; rename '{name}' to '{wanted}'"
+    return ""
+
+
+def _suspect_columns(columns: list[str]) -> Iterator[str]:
+    """Warn of metadata that was probably meant to be a known column: it would be ignored in silence."""
+    for wanted in _OPTIONAL:
+        advice = "" if wanted in columns else _advise(wanted, columns)
+        if advice:
+            yield f"no column '{wanted}' was found{advice} if that is what it holds"
+
+
+def _read_json_lines(text: str, problems: list[Problem]) -> Iterator[Row]:
+    """Give each JSON object as (line, values by name); null counts as absent."""
+    for line, content in enumerate(text.split("\n"), start=1):
+        if not content.strip():
+            continue
+        try:
+            entries = json.loads(content, object_pairs_hook=_refuse_repeats)
+        except (ValueError, RecursionError) as error:
+            problems.append(Problem(f"no JSON object: {error} - write one object a line.", line))
+            continue
+        if not isinstance(entries, dict):
+            problems.append(Problem(f"found a JSON {type(entries).__name__} - write one object a line.", line))
+            continue
+        row = {str(name): _to_text(value) for name, value in entries.items() if value is not None}
+        missing = [name for name in _REQUIRED if name not in row]
+        for name in missing:
+            problems.append(Problem(f"'{name}' is missing{_advise(name, list(row)) or '; add it'}.", line))
+        if not missing:
+            yield line, row
+
+
+def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        raise ValueError("a name stands twice")
+    return dict(pairs)
+
+
+def _to_text(value: object) -> str:
+    return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _make_sample(folder: str, line: int, row: Mapping[str, str], problems: list[Problem]) -> Sample | None:
+    """Turn one row into a sample; note what is wrong with it and return None where it cannot be used."""
+    before = len(problems)
+
+    def take(name: str, parse: Callable[[str], Any]) -> Any:
+        text = row.get(name, "")
+        if not text:
+            return None
+        try:
+            return parse(text)
+        except (DataError, ValueError) as error:
+            problems.append(Problem(str(error), line))
+            return None
+
+    for name in _REQUIRED:
+        if not row[name]:
+            problems.append(Problem(f"'{name}' is empty - fill it in, or remove the line.", line))
+    split = take("split", normalize_split)
+    start_s = take("start_s", lambda text: _parse_time("start_s", text))
+    end_s = take("end_s", lambda text: _parse_time("end_s", text))
+    if end_s is not None and (start_s or 0.0) >= end_s:
+        problems.append(Problem(f"start_s {start_s or 0.0:g} is not before end_s {end_s:g} - swap or mend them.", line))
+    if len(problems) > before:
+        return None
+    return Sample(
+        source=os.path.abspath(os.path.join(folder, row["path"])),  # noqa: PTH100, PTH118 - a Path a line is slow
+        label=unicodedata.normalize("NFC", row["label"]),
+        split=split,
+        group=row.get("group") or None,
+        start_s=start_s,
+        end_s=end_s,
+        metadata={name: value for name, value in row.items() if name not in _KNOWN},
+        line=line,
+    )
+
+
+def _parse_time(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise DataError(
+            f"{name} must be seconds from the first frame, 0 or more - found '{text}' - write such as 12.5."
+        )
+    return value

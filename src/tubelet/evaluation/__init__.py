@@ -1,0 +1,3 @@
+"""Measure: accuracy with intervals, and whether a model uses time."""
+
+__all__: list[str] = []

@@ -1,0 +1,65 @@
+"""Ask whether a model uses time: play the same clips shuffled and backward."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tubelet.classifier import Classifier
+from tubelet.data.dataset import LoaderOptions
+from tubelet.data.manifest import Manifest
+from tubelet.evaluation.evaluate import align_classes, score_samples
+
+__all__ = ["TimeAudit", "audit"]
+
+
+@dataclass(frozen=True)
+class TimeAudit:
+    """State how much of the accuracy hangs on the order of frames."""
+
+    top1: float
+    """Accuracy on the clips as they are."""
+    top1_shuffled: float
+    """Accuracy with the frames of each clip in random order."""
+    top1_reversed_partner: float | None
+    """Share of backward clips given the label their motion has backward (up for down); None where no partners are known."""
+    n: int
+    n_failed: int
+
+
+def audit(
+    classifier: Classifier,
+    data: Manifest,
+    *,
+    split: str = "test",
+    partners: Mapping[str, str] | None = None,
+    options: LoaderOptions | None = None,
+) -> TimeAudit:
+    """Measure accuracy with frames in order, shuffled, and reversed.
+
+    Args:
+        classifier: what is measured.
+        data: labelled clips.
+        split: which of them.
+        partners: for each class, the class its clips belong to when they are played backward.
+        options: batch, workers, decoder.
+    """
+    manifest = align_classes(data, classifier.classes)
+    samples = manifest.select(split)
+    outcomes = {
+        order: score_samples(classifier, samples, manifest, order=order, options=options)
+        for order in ("ordered", "shuffled", "reversed")
+    }
+    right = {order: scored.scores.argmax(1) == scored.labels for order, scored in outcomes.items()}
+    reversed_partner = None
+    if partners:
+        partner_of = np.array([classifier.classes.index(partners[name]) for name in classifier.classes])
+        backward = outcomes["reversed"]
+        reversed_partner = float((backward.scores.argmax(1) == partner_of[backward.labels]).mean())
+    return TimeAudit(
+        top1=float(right["ordered"].mean()),
+        top1_shuffled=float(right["shuffled"].mean()),
+        top1_reversed_partner=reversed_partner,
+        n=len(right["ordered"]),
+        n_failed=len(outcomes["ordered"].bad),
+    )

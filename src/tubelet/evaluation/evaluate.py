@@ -1,0 +1,283 @@
+"""Measure a classifier on labelled clips it has not seen, honestly: a clip that cannot be read is counted, not replaced.
+
+Scores are per video: the probabilities of all its views are averaged. Every headline figure comes with its interval.
+"""
+
+import csv
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from tubelet import files
+from tubelet.classifier import Classifier
+from tubelet.data.catalogue import open_data
+from tubelet.data.dataset import BadSample, ClipDataset, EpochOrder, LoaderOptions, make_loader
+from tubelet.data.manifest import Manifest, Sample
+from tubelet.errors import DataError, name_nearest
+from tubelet.metrics import ClassificationMetrics, format_report, measure_classification
+from tubelet.prediction.load import load
+from tubelet.report.figures import draw_confusion
+from tubelet.transforms.preparation import fit
+from tubelet.video.clip import Pixels
+from tubelet.video.spec import InputSpec
+
+__all__ = ["FrameOrder", "Report", "Scored", "evaluate", "score_samples"]
+
+FrameOrder = Literal["ordered", "shuffled", "reversed"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Hold what a classifier said about samples."""
+
+    scores: Float64[np.ndarray, "sample classes"]
+    labels: Int64[np.ndarray, " sample"]
+    samples: tuple[Sample, ...]
+    bad: tuple[BadSample, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Hold the figures of one evaluation and what they depend on."""
+
+    metrics: ClassificationMetrics
+    n: int
+    """Clips that were scored."""
+    n_failed: int
+    """Clips that could not be read; part of no figure."""
+    split: str
+    views: int
+    decoder: str
+    data: str
+    digest: str
+    """Hash of the clips' names, labels and splits."""
+    seconds: float
+    failed: tuple[BadSample, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Turn into JSON values, headline figures first."""
+        metrics = self.metrics
+        return {
+            "top1": metrics.top1,
+            "top1_interval_95": [metrics.top1_interval.low, metrics.top1_interval.high],
+            "top_k": metrics.top_k,
+            "k": metrics.k,
+            "n": self.n,
+            "n_failed": self.n_failed,
+            "split": self.split,
+            "views": self.views,
+            "decoder": self.decoder,
+            "data": self.data,
+            "digest": self.digest,
+            "seconds": round(self.seconds, 2),
+            "metrics": metrics.to_dict(),
+            "failed": [asdict(bad) for bad in self.failed],
+        }
+
+    def headline(self) -> str:
+        """State the result in one line."""
+        metrics = self.metrics
+        interval = metrics.top1_interval
+        top_k = f"  top-{metrics.k} {metrics.top_k:.2%}" if metrics.k < len(metrics.classes) else ""
+        return (
+            f"top-1 {metrics.top1:.2%} (95 % interval {interval.low:.1%} to {interval.high:.1%}){top_k}"
+            f"  macro F1 {metrics.macro.f1:.3f}  ({self.n} clips of '{self.split}', {self.n_failed} failed)"
+        )
+
+
+def prepare_evaluation(
+    pixels: Pixels, label: int, generator: np.random.Generator, *, spec: InputSpec, order: FrameOrder = "ordered"
+) -> tuple[Any, int]:
+    """Fit a clip to the contract, with its frames in the asked order; picklable, for loader workers."""
+    if order == "reversed":
+        pixels = pixels[::-1]
+    elif order == "shuffled":
+        pixels = pixels[generator.permutation(len(pixels))]
+    return fit(pixels, spec), label
+
+
+def score_samples(
+    classifier: Classifier,
+    samples: Sequence[Sample],
+    manifest: Manifest,
+    *,
+    views: int = 1,
+    order: FrameOrder = "ordered",
+    options: LoaderOptions | None = None,
+    on_step: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Scored:
+    """Score samples: the mean probability over each one's views.
+
+    Args:
+        classifier: what is measured.
+        samples: what it is measured on.
+        manifest: where they come from; its class list must be the classifier's.
+        views: clips spread over each video.
+        order: frames as they are, shuffled, or reversed after sampling: what is left without order tells what order gave.
+        options: batch, workers, decoder.
+        on_step: called with samples done and samples in all.
+    """
+    options = options or LoaderOptions()
+    prepare = partial(prepare_evaluation, spec=classifier.input_spec, order=order)
+    dataset = ClipDataset(samples, manifest, classifier.input_spec, prepare, views=views, decoder=options.decoder)
+    loader = make_loader(dataset, EpochOrder(len(samples), options.batch, None), options)
+    scores, labels, indices, bad = [], [], [], []
+    done = 0
+    for batch in loader:
+        bad.extend(batch.bad)
+        if len(batch.labels):
+            rows = classifier.score(batch.clips).cpu().numpy().astype(np.float64)
+            scores.append(rows.reshape(len(batch.labels), -1, rows.shape[1]).mean(axis=1))
+            labels.append(batch.labels.numpy())
+            indices.extend(batch.indices.tolist())
+        done += len(batch.labels) + len(batch.bad)
+        on_step(done, len(samples))
+    return Scored(
+        np.concatenate(scores) if scores else np.zeros((0, len(classifier.classes))),
+        np.concatenate(labels) if labels else np.zeros(0, np.int64),
+        tuple(samples[index] for index in indices),
+        tuple(bad),
+    )
+
+
+def evaluate(
+    model: Classifier | str | os.PathLike[str],
+    data: Manifest | str | os.PathLike[str] | None = None,
+    *,
+    split: str = "test",
+    views: int = 1,
+    output: str | os.PathLike[str] | None = None,
+    decoder: str = "pyav",
+    workers: int = 2,
+    device: str = "auto",
+    on_step: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Report:
+    """Evaluate a model on one split of labelled clips.
+
+    Args:
+        model: a classifier, or anything that `tubelet.load` takes.
+        data: a manifest or a source of clips; None takes the data the model was trained on, split in the same way.
+        split: `test`, `val` or `train`; where the data states no split, all clips count as `test`.
+        views: clips spread over each video, averaged.
+        output: folder for report.json, classification_report.txt, confusion.png, confusion.json and predictions.csv.
+        decoder: which backend reads the videos.
+        workers: processes that decode.
+        device: where the model runs.
+        on_step: called with samples done and samples in all.
+
+    Raises:
+        DataError: no clips in the split, or other classes than the model's.
+    """
+    started = time.perf_counter()
+    classifier = model if isinstance(model, Classifier) else load(model, device=device)
+    manifest = data if isinstance(data, Manifest) else _open(model, data, split)
+    samples = manifest.select(split)
+    if not samples:
+        raise DataError(
+            f"cannot evaluate on split '{split}' of {manifest.origin} - it has no clips there - "
+            f"choose one of {', '.join(manifest.splits)}."
+        )
+    manifest = align_classes(manifest, classifier.classes)
+    scored = score_samples(
+        classifier,
+        samples,
+        manifest,
+        views=views,
+        options=LoaderOptions(batch=16, workers=workers, decoder=decoder),
+        on_step=on_step,
+    )
+    if not len(scored.labels):
+        raise DataError(
+            f"cannot evaluate on split '{split}' of {manifest.origin} - none of its {len(samples)} clips can be read - "
+            f"the first says: {scored.bad[0].message}"
+        )
+    metrics = measure_classification(scored.scores, scored.labels, classifier.classes)
+    report = Report(
+        metrics=metrics,
+        n=len(scored.labels),
+        n_failed=len(scored.bad),
+        split=split,
+        views=views,
+        decoder=decoder,
+        data=manifest.origin,
+        digest=manifest.digest,
+        seconds=time.perf_counter() - started,
+        failed=scored.bad,
+    )
+    if output is not None:
+        write_report(Path(output), report, scored, classifier.classes)
+    return report
+
+
+def write_report(folder: Path, report: Report, scored: Scored, classes: tuple[str, ...]) -> None:
+    """Write report.json, classification_report.txt, confusion.png, confusion.json and predictions.csv."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(folder / "report.json", report.to_dict())
+    files.write_text(folder / "classification_report.txt", format_report(report.metrics))
+    matrix = report.metrics.confusion
+    files.write_json(
+        folder / "confusion.json", {"classes": list(classes), "rows_true_columns_predicted": matrix.tolist()}
+    )
+    draw_confusion(matrix, classes, folder / "confusion.png")
+    with files.write_whole(folder / "predictions.csv", "w") as table:
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["source", "label", "predicted", "score", *(f"score:{name}" for name in classes)])
+        for sample, row in zip(scored.samples, scored.scores, strict=True):
+            best = int(row.argmax())
+            writer.writerow([sample.name, sample.label, classes[best], f"{row[best]:.6f}", *(f"{s:.6f}" for s in row)])
+        for bad in scored.bad:
+            writer.writerow([bad.name, "", f"error:{bad.code}", ""])
+
+
+def align_classes(manifest: Manifest, classes: tuple[str, ...]) -> Manifest:
+    """Give the manifest the model's class list, so that indices mean the same in both.
+
+    Raises:
+        DataError: labels that the model does not know.
+    """
+    unknown = sorted({sample.label for sample in manifest.samples} - set(classes))
+    if unknown:
+        near = name_nearest(unknown[0], classes) or "."
+        raise DataError(
+            f"cannot evaluate on {manifest.origin} - {len(unknown)} of its labels are no class of the model, the first is "
+            f"'{unknown[0]}'{near} The model knows: {', '.join(classes[:20])}{' ...' if len(classes) > 20 else ''}"
+        )
+    return Manifest(manifest.samples, classes, manifest.origin)
+
+
+def _open(model: object, data: str | os.PathLike[str] | None, split: str) -> Manifest:
+    from tubelet.config import read_config
+    from tubelet.recipes.recipe import Recipe
+
+    if data is not None:
+        manifest = open_data(os.fspath(data), split_if_missing=False)
+        if manifest.select(split) or any(sample.split for sample in manifest.samples):
+            return manifest
+        everything = tuple(_with_split(sample, split) for sample in manifest.samples)
+        return Manifest(everything, manifest.classes, manifest.origin)
+    config = Path(str(model)) / "config.yaml"
+    if isinstance(model, Classifier) or not config.exists():
+        raise DataError(
+            "cannot evaluate - no data was named, and the model has no run folder that names some - name it."
+        )
+    recipe = read_config(config, Recipe).data
+    return open_data(
+        recipe.source,
+        group_by=recipe.group_by,
+        val=recipe.val_fraction,
+        test=recipe.test_fraction,
+        seed=recipe.split_seed,
+    )
+
+
+def _with_split(sample: Sample, split: str) -> Sample:
+    from dataclasses import replace
+
+    return replace(sample, split=split)

@@ -1,0 +1,34 @@
+"""Choose where a model runs and in which number format."""
+
+import torch
+
+from tubelet.errors import ConfigError
+
+__all__ = ["choose_device", "choose_precision"]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Turn `auto`, `cpu`, `cuda`, `cuda:1`, `1` or `mps` into a device that is there; auto takes the fastest.
+
+    Raises:
+        ConfigError: a device that this machine does not have.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(f"cuda:{name}" if name.isdecimal() else name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"cannot use device '{name}' - PyTorch says: {reason} - choose auto or cpu.") from None
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Turn `auto`, `fp32` or `bf16` into the number format of the forward pass; auto takes bf16 where it is native."""
+    if name == "auto":
+        is_native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if is_native else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]

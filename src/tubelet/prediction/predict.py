@@ -1,0 +1,114 @@
+"""Classify videos one after another; one that cannot be read is reported and never stops the others."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tubelet.classifier import Classifier
+from tubelet.errors import TubeletError
+from tubelet.transforms.preparation import fit
+from tubelet.video.decoders.images import list_images
+from tubelet.video.sampling import plan
+from tubelet.video.source import Source, Video
+
+__all__ = ["Prediction", "PredictionError", "expand_sources", "predict", "predict_one"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """State what a classifier says of one source."""
+
+    source: str
+    label: str
+    """The class with the highest score."""
+    score: float
+    """Its probability."""
+    scores: dict[str, float]
+    """The probability of every class, highest first."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Turn into JSON values."""
+        return {"source": self.source, "label": self.label, "score": self.score, "scores": self.scores}
+
+
+@dataclass(frozen=True)
+class PredictionError:
+    """State why a source could not be classified."""
+
+    source: str
+    code: str
+    message: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Turn into JSON values."""
+        return {"source": self.source, "error": {"code": self.code, "message": self.message}}
+
+
+def predict_one(classifier: Classifier, source: Source, *, views: int = 1, decoder: str = "pyav") -> Prediction:
+    """Classify one source: the mean probability over its views.
+
+    Raises:
+        VideoError: where it cannot be read.
+    """
+    with Video(source, decoder=decoder) as video:
+        rows = plan(video.info, classifier.input_spec, views=views)
+        places, inverse = np.unique(rows, return_inverse=True)
+        pixels = video.frames_at(places.tolist()).pixels
+        name = video.name
+    clips = torch.stack([fit(pixels[row], classifier.input_spec) for row in inverse.reshape(rows.shape)])
+    scores = classifier.score(clips).mean(dim=0).cpu().tolist()
+    ranked = sorted(zip(classifier.classes, scores, strict=True), key=lambda pair: -pair[1])
+    return Prediction(name, ranked[0][0], ranked[0][1], dict(ranked))
+
+
+def predict(
+    classifier: Classifier,
+    sources: Iterable[str | os.PathLike[str]],
+    *,
+    views: int = 1,
+    decoder: str = "pyav",
+) -> Iterator[Prediction | PredictionError]:
+    """Classify many sources, in order, each as soon as it is done.
+
+    Args:
+        classifier: what `tubelet.load` gives.
+        sources: files, folders of images, folders of videos (searched through), or glob patterns.
+        views: clips spread over each video, averaged.
+        decoder: which backend reads them.
+
+    Yields:
+        A `Prediction`, or a `PredictionError` that names the source and says why.
+    """
+    for source in expand_sources([os.fspath(source) for source in sources]):
+        try:
+            yield predict_one(classifier, source, views=views, decoder=decoder)
+        except TubeletError as error:
+            yield PredictionError(source, error.code, str(error))
+
+
+def expand_sources(sources: Sequence[str]) -> list[str]:
+    """List every single source that files, folders and patterns stand for; what is not there stays, to be reported."""
+    expanded: list[str] = []
+    for source in sources:
+        path = Path(source)
+        if path.is_dir() and not _holds_images(path):
+            found = sorted(str(inner) for inner in path.rglob("*") if inner.is_file() and inner.name[0] != ".")
+            expanded += found or [source]
+        elif not path.exists() and glob.has_magic(source):
+            expanded += sorted(glob.glob(source, recursive=True)) or [source]
+        else:
+            expanded.append(source)
+    return expanded
+
+
+def _holds_images(folder: Path) -> bool:
+    try:
+        return bool(list_images(folder))
+    except OSError:
+        return True

@@ -1,0 +1,3 @@
+"""Train: the loop, the optimizer, the run folder."""
+
+__all__: list[str] = []
