@@ -183,6 +183,9 @@ def test_a_private_file_stays_private(tmp_path):
 def test_text_and_json_come_back_as_they_went(tmp_path):
     write_text(tmp_path / "a.txt", "é\r\n\n漢")
     assert (tmp_path / "a.txt").read_bytes() == "é\r\n\n漢".encode()
+    with write_whole(tmp_path / "b.txt", "w") as stream:
+        stream.write("é\r\n\n漢")
+    assert (tmp_path / "b.txt").read_bytes() == (tmp_path / "a.txt").read_bytes()
     value = {"names": ["é", "b"], "lr": 3e-4, "none": None}
     write_json(tmp_path / "a.json", value)
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == value
@@ -305,6 +308,20 @@ def test_a_kill_at_any_step_leaves_one_whole_folder(tmp_path):
     assert outcomes[0] == "one"
     assert outcomes[-1] == "two"
     assert step > 8
+
+
+def test_writing_again_after_a_crash_between_the_renames_keeps_what_was_whole(tmp_path):
+    fill(tmp_path / ".model.old", "one")
+    fill(tmp_path / ".model.new", "two")
+
+    def refill():
+        with replace_folder(tmp_path / "model"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        refill()
+    assert names(tmp_path) == ["model"]
+    assert names(tmp_path / "model") == ["sub", "two"]
 
 
 def test_a_half_filled_first_folder_is_never_taken_for_a_whole_one(tmp_path):

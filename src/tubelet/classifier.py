@@ -41,8 +41,8 @@ class Classifier:
     def __init__(self, model: VideoModel, input_spec: InputSpec, classes: tuple[str, ...]) -> None:
         if model.num_classes != len(classes):
             raise ConfigError(
-                f"a classifier needs one name a class - the model has {model.num_classes} classes, {len(classes)} names "
-                "were given - reset the head or give the other names."
+                f"a classifier needs one name a class - the model has {model.num_classes} classes, {len(classes)} "
+                "names were given - reset the head or give the other names."
             )
         self.model = model
         self.input_spec = input_spec
@@ -182,7 +182,7 @@ def load_state(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -> 
     for key, tensor in weights.items():
         if tensor.shape != expected[key].shape:
             raise CheckpointError(
-                f"cannot load {origin!r} - '{key}' should be {tuple(expected[key].shape)}, found {tuple(tensor.shape)} - "
-                "the weights are of another size."
+                f"cannot load {origin!r} - '{key}' should be {tuple(expected[key].shape)}, found "
+                f"{tuple(tensor.shape)} - the weights are of another size."
             )
     model.load_state_dict(dict(weights))

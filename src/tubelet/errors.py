@@ -20,7 +20,7 @@
     |- TrainingError         a run that cannot go on
     `- MissingExtra          an optional dependency that is not installed
 
-Every message reads: what was asked - what was found - what to do. `code` is stable across versions; programs compare it.
+Every message reads: what was asked - what was found - what to do. `code` is stable across versions, for programs.
 """
 
 from collections.abc import Iterable

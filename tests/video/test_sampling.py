@@ -58,6 +58,11 @@ def steps(first: int, last: int, step: int = 1) -> list[int]:
         ("dmvr", 32, {"stride": 2}, 250, 4, [0, 62, 124, 186]),
         ("dmvr", 32, {"stride": 2}, 250, 1, [93]),
         ("dmvr", 32, {"stride": 2}, 300, 4, [0, 78, 157, 236]),
+        ("dmvr", 32, {"stride": 2}, 251, 1, [93]),
+        ("slowfast", 8, {"stride": 32}, 299, 1, [21]),
+        ("mmaction2", 16, {"stride": 4}, 40, 5, [0, 0, 0, 0, 0]),
+        ("dmvr", 16, {"stride": 4}, 40, 3, [0, 0, 0]),
+        ("dmvr", 16, {"stride": 4}, 64, 3, [0, 0, 0]),
     ],
 )
 def test_dense_views_must_start_where_the_convention_starts_them(
@@ -72,6 +77,7 @@ def test_dense_views_must_start_where_the_convention_starts_them(
         ("mmaction2", 8, {"stride": 32}, 300, 30.0, 1, 0, steps(37, 261, 32)),
         ("mmaction2", 16, {"stride": 4, "short": "loop"}, 40, 30.0, 1, 0, [*steps(0, 36, 4), 0, 4, 8, 12, 16, 20]),
         ("mmaction2", 16, {"stride": 4}, 40, 30.0, 1, 0, [*steps(0, 36, 4), *[36] * 6]),
+        ("mmaction2", 4, {"rate_fps": 7.5}, 13, 30.0, 1, 0, [0, 5, 10, 12]),
         (
             *("slowfast", 16, {"stride": 4}, 300, 30.0, 10, 0),
             [0, 4, 8, 12, 16, 21, 25, 29, 33, 37, 42, 46, 50, 54, 58, 63],
@@ -101,6 +107,17 @@ def test_dense_views_must_start_where_the_convention_starts_them(
 def test_dense_frames_must_follow_the_convention(convention, frames, changes, num_frames, fps, views, view, expected):
     rows = plan(video(num_frames, fps), spec("dense", convention, frames, **changes), views=views)
     assert rows[view].tolist() == expected
+
+
+def test_views_of_a_short_video_must_not_move():
+    rows = plan(video(40), spec("dense", "slowfast", 16, stride=4), views=10)
+    assert len(np.unique(rows, axis=0)) == 1
+
+
+def test_a_rate_of_one_fifth_must_take_every_fifth_frame():
+    assert 23.976 / 4.7952 < 5
+    rows = plan(video(100, 23.976), spec("dense", "dmvr", 8, rate_fps=4.7952), views=2)
+    assert rows[0].tolist() == steps(0, 35, 5)
 
 
 def test_mmaction2_with_a_rate_must_be_offset_sampling_of_slowfast():
@@ -173,6 +190,12 @@ def test_dense_training_must_draw_every_start_and_no_other(convention, num_frame
     assert sorted(set(found.tolist())) == steps(0, last_start)
 
 
+def test_dense_dmvr_training_at_a_rate_must_draw_every_start_that_leaves_room():
+    found = draw(spec("dense", "dmvr", 5, rate_fps=10.0), 20, 200)
+    assert sorted(set(found[:, 0, 0].tolist())) == steps(0, 9)
+    assert found.max() == 19
+
+
 def test_dense_mmaction2_training_must_stay_within_the_clip_it_reserves():
     rows = draw(spec("dense", "mmaction2", 16, stride=4), 250, 500)[:, 0]
     assert (np.diff(rows, axis=1) == 4).all()
@@ -182,6 +205,7 @@ def test_dense_mmaction2_training_must_stay_within_the_clip_it_reserves():
 def test_dense_mmaction2_training_must_draw_each_view_in_its_own_part():
     found = draw(spec("dense", "mmaction2", 4, stride=2), 28, 300, views=3)[:, :, 0]
     assert [sorted(set(column.tolist())) for column in found.T] == [steps(0, 6), steps(7, 13), steps(14, 20)]
+    assert len(np.unique(found % 7, axis=0)) > 100
 
 
 def test_dense_mmaction2_training_must_sort_starts_where_parts_are_empty():
@@ -194,6 +218,10 @@ def test_dense_mmaction2_training_must_sort_starts_where_parts_are_empty():
 def test_dense_mmaction2_training_must_spread_starts_where_views_outnumber_frames():
     found = draw(spec("dense", "mmaction2", 2, stride=2), 6, 20, views=8)[:, :, 0]
     assert (found == np.rint(np.arange(8) * 3 / 8)).all()
+
+
+def test_dense_mmaction2_training_must_start_a_short_video_at_its_first_frame():
+    assert (draw(spec("dense", "mmaction2", 16, stride=4), 40, 5, views=8)[:, :, 0] == 0).all()
 
 
 def test_dense_slowfast_training_must_draw_a_real_start():

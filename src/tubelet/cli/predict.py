@@ -15,7 +15,7 @@ def predict_sources(
     device: str = "auto",
     json: bool = False,
 ) -> int:
-    """Classify files, folders or patterns; exit status 1 where some source could not be read, after all others are done.
+    """Classify files, folders or patterns; exit status 1 where some could not be read, after all others.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ class Terminal:
     def on_start(self, folder: Path, recipe: Recipe, manifest: Manifest, model: nn.Module) -> None:
         """Print what is trained on what, with effective values."""
         values = flatten(recipe)
-        counts = ", ".join(f"{len(manifest.select(split))} {split}" for split in manifest.splits)
+        counts = ", ".join(f"{len(manifest.select(split))} {split}" for split in manifest.counts())
         parameters = sum(parameter.numel() for parameter in model.parameters())
         spec = recipe.input
         self.console.print(f"run     {folder}")
@@ -104,7 +104,7 @@ class Terminal:
 
     def on_end(self, history: Sequence[Mapping[str, float]]) -> None:
         """Say that the held-out clips are next."""
-        self._show("evaluating", 0, 1, "")
+        self._show("evaluating", 0, 1, f"after {len(history)} epochs")
 
     def _show(self, description: str, done: int, total: int, note: str) -> None:
         if self.task is None:

@@ -3,7 +3,7 @@
 import os
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -144,7 +144,8 @@ def _read_text(path: Path) -> str:
 def _check_events(text: str, place: Place) -> None:
     """Refuse what could run code, grow without bound or nest without end, before anything is built."""
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    events: Iterator[Any] = yaml.parse(text, Loader=yaml.SafeLoader)
+    for event in events:
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
             raise _at(place, line, f"aliases are not read - found *{event.anchor} - write the value out.")

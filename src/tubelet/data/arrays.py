@@ -3,14 +3,13 @@
     x (N, ...) and y (N,)  [group (N,), split (N,), class_names (classes,), other columns (N,)]
     {train,val,test}_images (N, ...) and {train,val,test}_labels (N,) or (N, 1)
 
-The second layout is MedMNIST's. Labels are class indices, or names. Only the headers and the short columns are read here;
-pixels are read when the first row of an array is asked for. Nothing is ever unpickled, and an array whose header promises
-other than what the file holds is refused before memory is taken for it.
+The second layout is MedMNIST's. Labels are class indices, or names. Only the headers and the short columns are read
+at first; pixels are read when the first row of an array is asked for. Nothing is ever unpickled, and an array whose
+header promises other than what the file holds is refused before memory is taken for it.
 
 Source: the .npy format is that of numpy.lib.format; keys as in MedMNIST/MedMNIST, medmnist/dataset.py.
 """
 
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -87,6 +86,14 @@ def _read_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> ArrayHeade
         except Exception as error:  # numpy parses the header as Python, and lets through whatever that raises
             raise DataError(f"'{entry.filename}' has an unreadable header ({type(error).__name__})") from None
         start = stream.tell()
+    header = ArrayHeader(tuple(shape), dtype)
+    _check_header(entry, header, entry.file_size - start)
+    return header
+
+
+def _check_header(entry: zipfile.ZipInfo, header: ArrayHeader, held: int) -> None:
+    """Refuse an array that must not be read, or that is not as long as its header says."""
+    shape, dtype = header
     if dtype.hasobject:
         raise DataError(f"'{entry.filename}' holds Python objects, which are never unpickled")
     if dtype.itemsize == 0:
@@ -96,13 +103,10 @@ def _read_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> ArrayHeade
     promised = dtype.itemsize
     for length in shape:
         promised *= length
-    if promised != entry.file_size - start:
-        raise DataError(
-            f"'{entry.filename}' states {shape} {dtype}, {promised} bytes, but holds {entry.file_size - start} bytes"
-        )
+    if promised != held:
+        raise DataError(f"'{entry.filename}' states {shape} {dtype}, {promised} bytes, but holds {held} bytes")
     if promised > MAX_ARRAY_BYTES:
         raise DataError(f"'{entry.filename}' holds {promised} bytes, the limit is {MAX_ARRAY_BYTES}")
-    return ArrayHeader(tuple(shape), dtype)
 
 
 def _load(path: str | Path, member: str) -> Values:
@@ -132,7 +136,7 @@ def _keep(path: str, member: str, changed_ns: int, size_bytes: int) -> Values:  
 
 def _take_row(path: str | Path, member: str, row: int) -> Values:
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
     except OSError as error:
         raise DataError(f"cannot read '{path}' - {error.strerror} - restore the file.") from None
     array = _keep(str(path), member, status.st_mtime_ns, status.st_size)
@@ -242,9 +246,7 @@ def _find_classes(path: Path, headers: Mapping[str, ArrayHeader], labels: Mappin
         return names
     if any(values.dtype.kind == "U" for values in labels.values()):
         if any(values.dtype.kind != "U" for values in labels.values()):
-            raise DataError(
-                f"cannot use '{path}' - its labels are names here and indices there - store all of one kind."
-            )
+            raise DataError(f"cannot use '{path}' - labels are names here, indices there - store one kind.")
         return tuple(sorted({name for values in labels.values() for name in _to_texts(path, values)}))
     largest = max((int(values.max()) for values in labels.values() if values.size), default=-1)
     if largest >= _MAX_CLASSES:
@@ -307,7 +309,8 @@ def _read_columns(path: Path, headers: Mapping[str, ArrayHeader], count: int) ->
         fits = shape == (count,) and dtype.kind in "iubU" and dtype.itemsize <= _MAX_TEXT_BYTES
         if name in ("group", "split") and not fits:
             raise DataError(
-                f"cannot use '{path}' - '{name}' is {dtype} {shape} - store one text or whole number for each of {count} rows."
+                f"cannot use '{path}' - '{name}' is {dtype} {shape} - "
+                f"store a text or whole number for each of {count} rows."
             )
         if fits and name not in ("x", "y", "class_names"):
             columns[name] = _to_texts(path, _load(path, name))

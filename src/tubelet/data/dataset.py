@@ -2,9 +2,9 @@
 
     (epoch, index)  ->  open  ->  plan frames  ->  decode  ->  prepare (fit, augment)  ->  batch
 
-Everything random about a sample is drawn from a generator made of (seed, epoch, index) alone, so that neither the number
-of workers nor an interruption changes what is seen. A clip that cannot be read is never replaced by another: it becomes a
-`BadSample` that travels with the batch and is counted.
+Everything random about a sample is drawn from a generator made of (seed, epoch, index) alone, so that neither the
+number of workers nor an interruption changes what is seen. A clip that cannot be read is never replaced by another: it
+becomes a `BadSample` that travels with the batch and is counted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from tubelet.data.manifest import Manifest, Sample
 
 from tubelet.data.arrays import load_row
+from tubelet.data.manifest import Manifest
+from tubelet.data.sample import Sample
 from tubelet.errors import TubeletError
 from tubelet.video.clip import Pixels, VideoInfo
 from tubelet.video.sampling import plan
@@ -96,7 +97,7 @@ class ClipDataset(Dataset[tuple[int, "UInt8[Tensor, '...'] | BadSample", int]]):
     seed: int = 0
     decoder: str = "pyav"
     cache_bytes: int = 0
-    _cache: dict[int, Pixels] = field(default_factory=dict, repr=False)
+    _cache: dict[int, tuple[VideoInfo, Pixels]] = field(default_factory=dict, repr=False)
     _cached_bytes: int = 0
 
     def __len__(self) -> int:
@@ -119,8 +120,7 @@ class ClipDataset(Dataset[tuple[int, "UInt8[Tensor, '...'] | BadSample", int]]):
     def _read(self, index: int, sample: Sample, generator: np.random.Generator) -> list[Pixels]:
         """Return the pixels of each view."""
         if index in self._cache:
-            whole = self._cache[index]
-            info = _describe(whole)
+            info, whole = self._cache[index]
             return [whole[row] for row in self._plan(sample, info, generator)]
         with open_sample(sample, self.decoder) as video:
             info = video.info
@@ -128,7 +128,7 @@ class ClipDataset(Dataset[tuple[int, "UInt8[Tensor, '...'] | BadSample", int]]):
             size = info.num_frames * info.height * info.width * info.channels
             if self._cached_bytes + size <= self.cache_bytes and sample.start_s is None:
                 whole = video.frames().pixels
-                self._cache[index] = whole
+                self._cache[index] = (info, whole)
                 self._cached_bytes += size
                 return [whole[row] for row in rows]
             places, inverse = np.unique(rows, return_inverse=True)
@@ -145,11 +145,6 @@ class ClipDataset(Dataset[tuple[int, "UInt8[Tensor, '...'] | BadSample", int]]):
         return shifted
 
 
-def _describe(pixels: Pixels) -> VideoInfo:
-    num_frames, height, width, channels = pixels.shape
-    return VideoInfo(num_frames, height, width, 25.0, num_frames / 25.0, "raw", 0, channels)
-
-
 def _shorten(info: VideoInfo, count: int) -> VideoInfo:
     duration_s = info.duration_s * count / info.num_frames
     return VideoInfo(count, info.height, info.width, info.fps, duration_s, info.codec, info.rotation, info.channels)
@@ -159,9 +154,9 @@ def _cut(sample: Sample, info: VideoInfo) -> tuple[int, int]:
     """Return the first frame and the number of frames of the sample's time span."""
     if (sample.start_s is None and sample.end_s is None) or info.fps <= 0:
         return 0, info.num_frames
-    first = min(int(round((sample.start_s or 0.0) * info.fps)), info.num_frames - 1)
+    first = min(round((sample.start_s or 0.0) * info.fps), info.num_frames - 1)
     end_s = sample.end_s if sample.end_s is not None else info.duration_s
-    last = min(max(int(round(end_s * info.fps)), first + 1), info.num_frames)
+    last = min(max(round(end_s * info.fps), first + 1), info.num_frames)
     return first, last - first
 
 

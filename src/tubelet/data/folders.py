@@ -28,36 +28,8 @@ from tubelet.video.decoders.images import IMAGE_SUFFIXES
 __all__ = ["VIDEO_SUFFIXES", "read_folder"]
 
 VIDEO_SUFFIXES = frozenset(
-    [
-        ".3gp",
-        ".apng",
-        ".asf",
-        ".avi",
-        ".dv",
-        ".flv",
-        ".gif",
-        ".h264",
-        ".hevc",
-        ".ivf",
-        ".m2ts",
-        ".m2v",
-        ".m4v",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".mxf",
-        ".nut",
-        ".ogg",
-        ".ogv",
-        ".ts",
-        ".vob",
-        ".webm",
-        ".wmv",
-        ".y4m",
-    ]
+    {".3gp", ".apng", ".asf", ".avi", ".dv", ".flv", ".gif", ".h264", ".hevc", ".ivf", ".m2ts", ".m2v", ".m4v", ".mkv"}
+    | {".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogg", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"}
 )
 """Endings by which a file in a class folder counts as a clip; a manifest may name files with any ending."""
 

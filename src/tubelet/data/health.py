@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from typing import Any
 
-from tubelet.data.manifest import Manifest, Sample
-
 from tubelet.data.catalogue import open_data
 from tubelet.data.dataset import open_sample
+from tubelet.data.manifest import Manifest
+from tubelet.data.sample import Sample
 from tubelet.errors import TubeletError
 
 __all__ = ["Health", "Problem", "check_health"]
@@ -107,11 +107,11 @@ def _remark(manifest: Manifest) -> Iterable[str]:
         few = [name for name, count in totals.items() if count < FEW_CLIPS]
         yield f"{len(few)} classes have fewer than {FEW_CLIPS} clips, such as '{few[0]}': too few to learn or to judge."
     if most > IMBALANCE * least:
-        yield f"the largest class has {most / least:.0f} times as many clips as the smallest: read macro F1, not accuracy."
+        yield f"the largest class has {most / least:.0f} times the clips of the smallest: read macro F1, not accuracy."
     groups: dict[str, set[str]] = {}
     for sample in manifest.samples:
         if sample.group is not None and sample.split is not None:
             groups.setdefault(sample.group, set()).add(sample.split)
     leaking = [name for name, splits in groups.items() if len(splits) > 1]
     if leaking:
-        yield f"{len(leaking)} groups are spread over several splits, such as '{leaking[0]}': test figures will flatter."
+        yield f"{len(leaking)} groups are spread over splits, such as '{leaking[0]}': test figures will flatter."

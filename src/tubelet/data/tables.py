@@ -4,8 +4,8 @@
     fight/a.mp4,fight,train,7q6KJoSgxmY             {"path": "b c.mp4", "label": "no fight", "start_s": 1.5}
     "no fight/b, c.mp4",no fight,val,Tnq2m
 
-`path` and `label` are required; `split`, `group`, `start_s` and `end_s` are known; every other column is kept as metadata.
-Relative paths start at the folder of the table. All wrong lines are reported at once.
+`path` and `label` are required; `split`, `group`, `start_s` and `end_s` are known; every other column is kept as
+metadata. Relative paths start at the folder of the table. All wrong lines are reported at once.
 """
 
 import csv
@@ -55,7 +55,7 @@ def read_table(path: Path) -> Reading:
         rows = _read_json_lines(text, problems)
     else:
         rows = _read_csv(path, text, problems)
-    folder = os.path.abspath(path.parent)
+    folder = os.path.abspath(path.parent)  # noqa: PTH100 - resolve() would replace links by what they point to
     samples: list[Sample] = []
     columns: Counter[str] = Counter()
     for line, row in rows:
@@ -175,8 +175,7 @@ def _read_json_lines(text: str, problems: list[Problem]) -> Iterator[Row]:
             continue
         row = {str(name): _to_text(value) for name, value in entries.items() if value is not None}
         missing = [name for name in _REQUIRED if name not in row]
-        for name in missing:
-            problems.append(Problem(f"'{name}' is missing{_advise(name, list(row)) or '; add it'}.", line))
+        problems += [Problem(f"'{name}' is missing{_advise(name, list(row)) or '; add it'}.", line) for name in missing]
         if not missing:
             yield line, row
 
@@ -206,9 +205,8 @@ def _make_sample(folder: str, line: int, row: Mapping[str, str], problems: list[
             problems.append(Problem(str(error), line))
             return None
 
-    for name in _REQUIRED:
-        if not row[name]:
-            problems.append(Problem(f"'{name}' is empty - fill it in, or remove the line.", line))
+    empty = [name for name in _REQUIRED if not row[name]]
+    problems += [Problem(f"'{name}' is empty - fill it in, or remove the line.", line) for name in empty]
     split = take("split", normalize_split)
     start_s = take("start_s", lambda text: _parse_time("start_s", text))
     end_s = take("end_s", lambda text: _parse_time("end_s", text))

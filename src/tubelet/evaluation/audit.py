@@ -8,7 +8,7 @@ import numpy as np
 from tubelet.classifier import Classifier
 from tubelet.data.dataset import LoaderOptions
 from tubelet.data.manifest import Manifest
-from tubelet.evaluation.evaluate import align_classes, score_samples
+from tubelet.evaluation.evaluate import score_samples
 
 __all__ = ["TimeAudit", "audit"]
 
@@ -22,7 +22,7 @@ class TimeAudit:
     top1_shuffled: float
     """Accuracy with the frames of each clip in random order."""
     top1_reversed_partner: float | None
-    """Share of backward clips given the label their motion has backward (up for down); None where no partners are known."""
+    """Share of backward clips given the label their motion has backward (up for down); None without known partners."""
     n: int
     n_failed: int
 
@@ -44,7 +44,7 @@ def audit(
         partners: for each class, the class its clips belong to when they are played backward.
         options: batch, workers, decoder.
     """
-    manifest = align_classes(data, classifier.classes)
+    manifest = data.with_classes(classifier.classes)
     samples = manifest.select(split)
     outcomes = {
         order: score_samples(classifier, samples, manifest, order=order, options=options)

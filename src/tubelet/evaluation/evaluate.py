@@ -1,4 +1,4 @@
-"""Measure a classifier on labelled clips it has not seen, honestly: a clip that cannot be read is counted, not replaced.
+"""Measure a classifier on labelled clips it has not seen: a clip that cannot be read is counted, never replaced.
 
 Scores are per video: the probabilities of all its views are averaged. Every headline figure comes with its interval.
 """
@@ -7,7 +7,7 @@ import csv
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +17,15 @@ from jaxtyping import Float64, Int64
 
 from tubelet import files
 from tubelet.classifier import Classifier
+from tubelet.config import read_config
 from tubelet.data.catalogue import open_data
 from tubelet.data.dataset import BadSample, ClipDataset, EpochOrder, LoaderOptions, make_loader
-from tubelet.data.manifest import Manifest, Sample
-from tubelet.errors import DataError, name_nearest
+from tubelet.data.manifest import Manifest
+from tubelet.data.sample import Sample, normalize_split
+from tubelet.errors import DataError
 from tubelet.metrics import ClassificationMetrics, format_report, measure_classification
 from tubelet.prediction.load import load
+from tubelet.recipes.recipe import Recipe
 from tubelet.report.figures import draw_confusion
 from tubelet.transforms.preparation import fit
 from tubelet.video.clip import Pixels
@@ -120,7 +123,7 @@ def score_samples(
         samples: what it is measured on.
         manifest: where they come from; its class list must be the classifier's.
         views: clips spread over each video.
-        order: frames as they are, shuffled, or reversed after sampling: what is left without order tells what order gave.
+        order: frames as they are, shuffled, or reversed after sampling: the loss tells what order gave.
         options: batch, workers, decoder.
         on_step: called with samples done and samples in all.
     """
@@ -182,9 +185,9 @@ def evaluate(
     if not samples:
         raise DataError(
             f"cannot evaluate on split '{split}' of {manifest.origin} - it has no clips there - "
-            f"choose one of {', '.join(manifest.splits)}."
+            f"choose one of {', '.join(manifest.counts())}."
         )
-    manifest = align_classes(manifest, classifier.classes)
+    manifest = manifest.with_classes(classifier.classes)
     scored = score_samples(
         classifier,
         samples,
@@ -236,32 +239,14 @@ def write_report(folder: Path, report: Report, scored: Scored, classes: tuple[st
             writer.writerow([bad.name, "", f"error:{bad.code}", ""])
 
 
-def align_classes(manifest: Manifest, classes: tuple[str, ...]) -> Manifest:
-    """Give the manifest the model's class list, so that indices mean the same in both.
-
-    Raises:
-        DataError: labels that the model does not know.
-    """
-    unknown = sorted({sample.label for sample in manifest.samples} - set(classes))
-    if unknown:
-        near = name_nearest(unknown[0], classes) or "."
-        raise DataError(
-            f"cannot evaluate on {manifest.origin} - {len(unknown)} of its labels are no class of the model, the first is "
-            f"'{unknown[0]}'{near} The model knows: {', '.join(classes[:20])}{' ...' if len(classes) > 20 else ''}"
-        )
-    return Manifest(manifest.samples, classes, manifest.origin)
-
-
 def _open(model: object, data: str | os.PathLike[str] | None, split: str) -> Manifest:
-    from tubelet.config import read_config
-    from tubelet.recipes.recipe import Recipe
 
     if data is not None:
         manifest = open_data(os.fspath(data), split_if_missing=False)
         if manifest.select(split) or any(sample.split for sample in manifest.samples):
             return manifest
-        everything = tuple(_with_split(sample, split) for sample in manifest.samples)
-        return Manifest(everything, manifest.classes, manifest.origin)
+        everything = tuple(replace(sample, split=normalize_split(split)) for sample in manifest.samples)
+        return replace(manifest, samples=everything)
     config = Path(str(model)) / "config.yaml"
     if isinstance(model, Classifier) or not config.exists():
         raise DataError(
@@ -275,9 +260,3 @@ def _open(model: object, data: str | os.PathLike[str] | None, split: str) -> Man
         test=recipe.test_fraction,
         seed=recipe.split_seed,
     )
-
-
-def _with_split(sample: Sample, split: str) -> Sample:
-    from dataclasses import replace
-
-    return replace(sample, split=split)

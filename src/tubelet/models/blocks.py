@@ -286,8 +286,8 @@ def initialize(model: nn.Module, style: Literal["xavier", "normal"]) -> None:
 
     `xavier` is the official ViViT's: uniform by fan-in and fan-out for each of query, key and value by itself, zero
     biases, those of the MLP normal with deviation 1e-6. `normal` is the truncated normal with deviation 0.02 and zero
-    biases of most image transformers. At a width of 768 the two are near each other (0.036 and 0.02); at 96 the first is
-    five times larger, and learned a small task from scratch several times faster.
+    biases of most image transformers. At a width of 768 the two are near each other (0.036 and 0.02); at 96 the first
+    is five times larger, and learned a small task from scratch several times faster.
     """
 
     def draw(weight: Tensor) -> None:

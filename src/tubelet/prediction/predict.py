@@ -101,7 +101,7 @@ def expand_sources(sources: Sequence[str]) -> list[str]:
             found = sorted(str(inner) for inner in path.rglob("*") if inner.is_file() and inner.name[0] != ".")
             expanded += found or [source]
         elif not path.exists() and glob.has_magic(source):
-            expanded += sorted(glob.glob(source, recursive=True)) or [source]
+            expanded += sorted(glob.glob(source, recursive=True)) or [source]  # noqa: PTH207 - absolute patterns too
         else:
             expanded.append(source)
     return expanded

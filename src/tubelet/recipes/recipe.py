@@ -16,7 +16,7 @@ class DataRecipe:
     """State which clips are used and how they are read."""
 
     source: str = ""
-    """A folder of class folders, a CSV/TSV/JSONL manifest, an .npz file, or a catalogue name such as `moving-shapes`."""
+    """A folder of class folders, a CSV/TSV/JSONL manifest, an .npz file, or a known name such as `moving-shapes`."""
     group_by: str | None = None
     """Column whose values must not be spread over splits, such as the source video of each clip."""
     val_fraction: float = 0.15

@@ -15,7 +15,7 @@ def make_moving_shapes() -> Recipe:
     return Recipe(
         data=DataRecipe(source="moving-shapes", workers=0),
         model=ModelRecipe("vivit_nano_factorized_encoder"),
-        input=InputSpec(frames=16, height=48, width=48, differences="append"),
+        input=InputSpec(frames=16, height=32, width=32, differences="append"),
         augmentation=Augmentation(
             horizontal_flip=0.5,
             horizontal_pairs=(("left", "right"), ("rotate_clockwise", "rotate_counterclockwise")),

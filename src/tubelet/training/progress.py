@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import nn
 
@@ -14,6 +14,7 @@ from tubelet.training.loop import Totals
 __all__ = ["SILENT", "Listener", "Silent"]
 
 
+@runtime_checkable
 class Listener(Protocol):
     """Receive the events of a run; the run waits for each call to return."""
 

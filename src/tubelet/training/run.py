@@ -151,6 +151,7 @@ class Run:
             raise TrainingError(
                 f"cannot resume run {str(folder)!r} - there is no such run{near} Start it without --resume."
             )
+        files.remove_leftovers(folder)
         return run
 
     @property

@@ -62,7 +62,7 @@ def train(
     """Train a classifier into the folder `runs/name`.
 
     Args:
-        data: a folder of class folders, a manifest (CSV, TSV, JSONL), an .npz file, or a catalogue name; takes the place
+        data: a folder of class folders, a manifest (CSV, TSV, JSONL), an .npz file, or a catalogue name; instead
             of `recipe.data.source`.
         recipe: everything the run depends on; `Recipe()` suits small sets of short clips on any machine.
         name: name of the run; made of data and model where none is given.
@@ -286,8 +286,8 @@ class Training:
         if len(distinct) > max(0.01 * self.order.count, 1):
             names = "\n  ".join(f"{bad.name}: {bad.code}" for bad in list(distinct.values())[:10])
             raise TrainingError(
-                f"cannot go on - {len(distinct)} of {self.order.count} training clips cannot be read - repair or remove "
-                f"them ('tubelet data check' finds all), the first are:\n  {names}"
+                f"cannot go on - {len(distinct)} of {self.order.count} training clips cannot be read - repair or "
+                f"remove them ('tubelet data check' finds all), the first are:\n  {names}"
             )
 
     def _save(self) -> None:
@@ -302,7 +302,7 @@ class Training:
             return
         if checkpoint["contract"]["digest"] != self.manifest.digest:
             raise TrainingError(
-                f"cannot resume {str(self.run.folder)!r} - its clips, labels or splits have changed since it was started - "
+                f"cannot resume {str(self.run.folder)!r} - its clips, labels or splits have changed since - "
                 "restore them, or start a new run."
             )
         self.classifier.model.load_state_dict(checkpoint["model"])

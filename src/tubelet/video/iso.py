@@ -1,7 +1,7 @@
 """Read the boxes of ISO files (mp4, mov): limits before FFmpeg sees a byte, and composition offsets of every sample.
 
-FFmpeg's public index holds decode times; players show frames at composition times. The offsets between the two lie in the
-`ctts` table, which is read here, so that a two-hour film gives up 16 frames without being read whole.
+FFmpeg's public index holds decode times; players show frames at composition times. The offsets between the two lie in
+the `ctts` table, which is read here, so that a two-hour film gives up 16 frames without being read whole.
 
     moov -- trak -- tkhd                    track id, rotation
                `--- mdia -- minf -- stbl -- stsd  codec, size, encryption
@@ -26,6 +26,8 @@ MAX_SAMPLES = 4_000_000
 MAX_BOXES = 100_000
 MAX_DEPTH = 12
 MAX_SIDE_PX = 16_384
+MAX_EDITS = 1_000
+"""Rows of an edit list; FFmpeg walks the whole index for each."""
 _CONTAINERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"dinf", b"edts", b"moof", b"traf", b"mvex"}
 _TABLES = {b"stts": 8, b"ctts": 8, b"stss": 4, b"stsc": 12, b"stco": 4, b"co64": 8}
 
@@ -74,6 +76,15 @@ class IsoTrack:
         if len(expanded) < self.num_samples:
             expanded = np.concatenate([expanded, np.zeros(self.num_samples - len(expanded), np.int64)])
         return expanded[: self.num_samples]
+
+    @property
+    def decode_shift(self) -> int:
+        """How far FFmpeg moves decode times back so that no frame is shown before it is decoded."""
+        raw = self.tables.get(b"ctts", b"")
+        entries = np.frombuffer(raw[: len(raw) // 8 * 8], ">u4").reshape(-1, 2)
+        offsets = entries[:, 1].astype(np.uint32).view(np.int32)
+        # FFmpeg leaves the last two entries out of its search (libavformat/mov.c, mov_read_ctts).
+        return max(0, -int(offsets[:-2].min(initial=0)))
 
     def _sizes(self) -> Int64[np.ndarray, " sample"]:
         raw = self.tables.get(b"stsz", b"")
@@ -161,20 +172,20 @@ class _Walk:
             raise self.fail(NotAVideo, "its index is compressed (cmov)", "rewrite it with a current tool")
         if box.kind == b"trun":
             self.add_samples(int.from_bytes(self.read_at(box.start + 4, 4), "big"))
-        if not self.tracks:
-            return
-        if box.kind == b"tkhd":
-            self.read_header(box)
-        elif box.kind == b"hdlr" and not self.tracks[-1].handler:
-            self.tracks[-1].handler = self.read_at(box.start + 8, 4)
-        elif box.kind == b"stsd" and self.tracks[-1].handler == b"vide":
+        elif self.tracks:
+            self.inspect_track(box, self.tracks[-1])
+
+    def inspect_track(self, box: _Box, track: IsoTrack) -> None:
+        if box.kind == b"hdlr" and not track.handler:
+            track.handler = self.read_at(box.start + 8, 4)
+        elif box.kind == b"elst" and int.from_bytes(self.read_at(box.start + 4, 4), "big") > MAX_EDITS:
+            raise self.fail(TooLarge, f"an edit list of more than {MAX_EDITS} rows")
+        elif box.kind == b"stsd" and track.handler == b"vide":
             self.check_descriptions(box)
-        elif box.kind == b"dref":
-            self.check_references(box)
-        elif box.kind == b"stsz":
-            self.read_sizes(box)
         elif box.kind in _TABLES:
             self.read_table(box, _TABLES[box.kind])
+        elif box.kind in _READERS:
+            _READERS[box.kind](self, box)
 
     def add_samples(self, count: int) -> None:
         self.samples += count
@@ -233,6 +244,9 @@ class _Walk:
         runs = np.frombuffer(data, ">u4").reshape(-1, 3).astype(np.int64)
         if len(runs) and (runs[:, 1].max() > MAX_SAMPLES or (np.diff(runs[:, 0]) <= 0).any() or runs[0, 0] < 1):
             raise self.fail(Corrupt, "its chunk table is out of order")
+
+
+_READERS = {b"tkhd": _Walk.read_header, b"dref": _Walk.check_references, b"stsz": _Walk.read_sizes}
 
 
 def _spell(kind: bytes) -> str:

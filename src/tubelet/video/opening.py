@@ -12,22 +12,25 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tubelet.errors import NotAVideo, SourceNotFound, TooLarge, Truncated, VideoError
 from tubelet.video.iso import IsoLayout, read_layout
 
-__all__ = ["DEMUXERS", "MAX_FILE_BYTES", "Media", "NamelessFile", "open_media", "sniff_demuxer"]
+__all__ = ["DEMUXERS", "MAX_FILE_BYTES", "MAX_PIXELS", "Media", "NamelessFile", "open_media", "sniff_demuxer"]
 
 MAX_FILE_BYTES = 64 << 30
+MAX_PIXELS = 8192 * 4320
 _HEAD_BYTES = 1024
 
 DEMUXERS = (
-    ["mov", "matroska", "avi", "gif", "apng", "flv", "asf", "mpegts", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "ogg", "ivf", "yuv4mpegpipe", "dv", "mxf", "nut"]
+    *("mov", "matroska", "avi", "gif", "apng", "flv", "asf", "mpegts", "mpeg", "mpegvideo", "m4v"),
+    *("h264", "hevc", "ogg", "ivf", "yuv4mpegpipe", "dv", "mxf", "nut"),
 )
 """Every demuxer that the gate can choose; the whitelist handed to FFmpeg."""
 
 
+@runtime_checkable
 class ByteStore(Protocol):
     """Read bytes at a position."""
 
@@ -156,7 +159,7 @@ def _open_file(name: str) -> _FileStore:
             raise NotAVideo(f"cannot open {name!r} as a video - found {kind} - give a regular file.")
         if status.st_size > MAX_FILE_BYTES:
             raise TooLarge(
-                f"cannot open {name!r} - found {status.st_size} bytes, the limit is {MAX_FILE_BYTES} - cut it into parts."
+                f"cannot open {name!r} - found {status.st_size} bytes, the limit is {MAX_FILE_BYTES} - cut it up."
             )
     except BaseException:
         os.close(descriptor)
@@ -186,11 +189,20 @@ def _inspect(name: str, store: ByteStore) -> Media:
                 f"cannot read {name!r} as a video - its first bytes ({head}) are of no known video format - "
                 "convert it, for example to .mp4."
             )
+        if demuxer == "gif":
+            _check_gif(name, store.read_at(6, 4))
         layout = read_layout(store.read_at, store.size_bytes, name) if demuxer == "mov" else None
         return Media(name, file, demuxer, layout)
     except BaseException:
         store.close()
         raise
+
+
+def _check_gif(name: str, size: bytes) -> None:
+    """Refuse a picture that FFmpeg's GIF reader would shrink to nothing and report as empty."""
+    width, height = int.from_bytes(size[:2], "little"), int.from_bytes(size[2:], "little")
+    if width * height > MAX_PIXELS:
+        raise TooLarge(f"cannot read {name!r} - its picture is {width}x{height}, over {MAX_PIXELS} pixels - scale it down.")
 
 
 _ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid")

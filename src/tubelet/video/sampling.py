@@ -134,8 +134,7 @@ def crop_offsets(size_px: int, crop_px: int, crops: int, convention: Convention)
         >>> crop_offsets(341, 256, 3, "mmaction2")
         (0, 84, 42)
 
-    Source: SlowFast `uniform_crop`; MMAction2 `ThreeCrop`; VideoMAE `kinetics.py`; torchvision `CenterCrop`, whose
-    rounding one crop of `videomae` has.
+    Source: SlowFast `uniform_crop`; MMAction2 `ThreeCrop`; VideoMAE `kinetics.py`; torchvision `CenterCrop` (videomae).
     """
     room = size_px - crop_px
     if crop_px < 1 or room < 0:
@@ -243,14 +242,15 @@ def _segment_centers(request: _Request) -> Rows:
 
 
 def _segment_edges(request: _Request) -> Int64[np.ndarray, " edges"]:
-    return np.rint(np.arange(request.frames + 1) * ((request.num_frames - 1) / request.frames)).astype(np.int64)
+    return _truncate(np.rint(np.arange(request.frames + 1) * ((request.num_frames - 1) / request.frames)))
 
 
 def _segment_parts(request: _Request) -> Rows:
     """Cut each segment once per view: at a half for one, at the thirds for two."""
     part = (request.num_frames - 1) / request.frames / (request.views + 1)
     shifts = _truncate(np.arange(1, request.views + 1) * part)
-    return _segment_edges(request)[:-1] + shifts[:, None]
+    rows: Rows = _segment_edges(request)[:-1] + shifts[:, None]
+    return rows
 
 
 def _uniform_slowfast_train(request: _Request, generator: np.random.Generator) -> Rows:
@@ -339,8 +339,8 @@ def _dense_videomae_train(request: _Request, generator: np.random.Generator) -> 
     span = int(request.span)
     if request.num_frames > span:
         ends = generator.integers(span, request.num_frames, size=request.views)
-        points = _truncate(np.linspace(ends - span, ends, request.frames, axis=1))
-        return np.minimum(points, ends[:, None] - 1)
+        rows: Rows = np.minimum(_truncate(np.linspace(ends - span, ends, request.frames, axis=1)), ends[:, None] - 1)
+        return rows
     count = min(int(request.num_frames // request.step), request.frames)
     sampled = np.minimum(_truncate(np.linspace(0, request.num_frames, count)), request.num_frames - 1)
     return np.tile(_lengthen(sampled, request.num_frames - 1, request), (request.views, 1))
@@ -352,7 +352,8 @@ def _dense_videomae_test(request: _Request) -> Rows:
     sampled = _lengthen(sampled, int(sampled[-1]), request)
     slack = len(sampled) - request.frames
     starts = np.arange(request.views) * slack // (request.views - 1) if request.views > 1 else np.array([slack // 2])
-    return sampled[starts[:, None] + np.arange(request.frames)]
+    rows: Rows = sampled[starts[:, None] + np.arange(request.frames)]
+    return rows
 
 
 def _dense_dmvr_train(request: _Request, generator: np.random.Generator) -> Rows:

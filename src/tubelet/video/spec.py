@@ -4,9 +4,9 @@ The contract is stored inside every checkpoint, so that training, evaluation and
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
-from tubelet.errors import ConfigError
+from tubelet.errors import ConfigError, name_nearest
 
 __all__ = ["InputSpec"]
 
@@ -28,11 +28,11 @@ class InputSpec:
     channels: int = 3
     """Channels of the source: 3 for RGB, 1 for gray volumes, any number for arrays."""
     sampling: Literal["uniform", "linspace", "dense", "random", "first"] = "uniform"
-    """How frames are chosen: spread over the whole video (uniform, linspace, random) or from one stretch (dense, first)."""
+    """How frames are chosen: over the whole video (uniform, linspace, random) or from one stretch (dense, first)."""
     stride: int = 1
     """Frames from one sampled frame to the next; for dense sampling."""
     rate_fps: float | None = None
-    """Sample dense clips at this rate in frames per second instead of by `stride`, so that seconds count, not frames."""
+    """Sample dense clips at this many frames per second instead of by `stride`, so that seconds count, not frames."""
     convention: Literal["mmaction2", "slowfast", "videomae", "dmvr"] = "mmaction2"
     """Whose exact rounding and offset formulas to follow; differs by up to three frames at the clip's end."""
     short: Literal["repeat_last", "loop"] = "repeat_last"
@@ -47,6 +47,12 @@ class InputSpec:
     """Give the model frame-to-frame differences beside the pixels (append) or instead of them (only)."""
 
     def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                near = name_nearest(str(getattr(self, name)), get_args(hint)) or "."
+                raise ConfigError(
+                    f"input.{name} must be one of {', '.join(get_args(hint))} - found '{getattr(self, name)}'{near}"
+                )
         for name in ("frames", "height", "width", "channels", "stride"):
             value = getattr(self, name)
             if value < 1:

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from . import damaged, hostile, odd
+from . import damaged, forms, hostile, odd
 from .entry import FFMPEG, Entry, Frames, Ground
 
 __all__ = ["CORPUS", "FFMPEG", "Entry", "Frames", "Ground", "lay_out"]
 
-CORPUS: dict[str, Entry] = {entry.key: entry for entry in (*odd.ENTRIES, *damaged.ENTRIES, *hostile.ENTRIES)}
+CORPUS: dict[str, Entry] = {
+    entry.key: entry for entry in (*odd.ENTRIES, *forms.ENTRIES, *damaged.ENTRIES, *hostile.ENTRIES)
+}
 
 
 def lay_out(entry: Entry, root: Path, clip: bytes, port: int) -> tuple[str, Ground]:

@@ -22,7 +22,7 @@ def box(kind: bytes, *bodies: bytes) -> bytes:
 
 
 def rewrite(data: bytes, path: str, change: Change) -> bytes:
-    """Change the body of the boxes at a path such as `moov/trak/tkhd`; None drops the box. The parents' sizes follow."""
+    """Change the body of the boxes at a path such as `moov/trak/tkhd`; None drops the box; parents' sizes follow."""
     head, _, rest = path.partition("/")
     parts, hit = [], False
     for kind, body in parse(data):

@@ -26,7 +26,7 @@ ANY = Frames(None, color=False)
 def _seed_file(form: str) -> bytes:
     codec = {"webm": "libvpx", "avi": "mpeg4", "mpegts": "libx264", "gif": "gif", "flv": "flv"}.get(form, "libx264")
     pix_fmt = "rgb8" if form == "gif" else "yuv420p"
-    return encoded(codec, form, pix_fmt=pix_fmt, options={"g": "8"})
+    return encoded(codec, form, pix_fmt=pix_fmt, options={"g": "8"}, numbers=range(60))
 
 
 def _head(form: str, share: float) -> Callable[[Path, Ground], object]:
@@ -57,10 +57,26 @@ def _zeroed(form: str) -> Callable[[Path, Ground], object]:
 
 def _truncations() -> list[Entry]:
     entries = []
-    for form, suffix in (("mp4", "mp4"), ("matroska", "mkv"), ("webm", "webm"), ("avi", "avi"), ("mpegts", "ts"), ("gif", "gif"), ("flv", "flv")):
+    for form, suffix in (
+        ("mp4", "mp4"),
+        ("matroska", "mkv"),
+        ("webm", "webm"),
+        ("avi", "avi"),
+        ("mpegts", "ts"),
+        ("gif", "gif"),
+        ("flv", "flv"),
+    ):
         for share in (0.25, 0.5, 0.75):
             frames = None if form == "mp4" else ANY
-            entries.append(Entry(f"{suffix}_cut_at_{int(share * 100)}", f"cut.{suffix}", _head(form, share), frames, DAMAGE | {"no_video_stream"}))
+            entries.append(
+                Entry(
+                    f"{suffix}_cut_at_{int(share * 100)}",
+                    f"cut.{suffix}",
+                    _head(form, share),
+                    frames,
+                    DAMAGE | {"no_video_stream"},
+                )
+            )
 
     def faststart(share: float) -> Callable[[Path, Ground], None]:
         def make(path: Path, ground: Ground) -> None:
@@ -69,7 +85,10 @@ def _truncations() -> list[Entry]:
 
         return make
 
-    entries += [Entry(f"faststart_cut_at_{round(share * 100)}", "cut.mp4", faststart(share), ANY, DAMAGE) for share in (0.6, 0.8)]
+    entries += [
+        Entry(f"faststart_cut_at_{round(share * 100)}", "cut.mp4", faststart(share), ANY, DAMAGE)
+        for share in (0.6, 0.8)
+    ]
     return entries
 
 
@@ -78,7 +97,13 @@ def _flips() -> list[Entry]:
     loose = Frames(None, 0, 0, color=False)  # a flipped bit may change the size itself
     codes = ODD | {"too_large", "encrypted", "timeout"}
     entries = [
-        Entry(f"{suffix}_flipped_{round(share * 1000)}_{seed}", f"flipped.{suffix}", _flipped(form, seed, share), loose, codes)
+        Entry(
+            f"{suffix}_flipped_{round(share * 1000)}_{seed}",
+            f"flipped.{suffix}",
+            _flipped(form, seed, share),
+            loose,
+            codes,
+        )
         for form, suffix in forms
         for seed, share in ((1, 0.001), (2, 0.01), (3, 0.03))
     ]
@@ -171,7 +196,9 @@ def _strange_files() -> list[Entry]:
         Entry("symlink_dangling", "dangling.mp4", lambda path, ground: path.symlink_to("nowhere.mp4"), None, gone),
         Entry("missing", "missing.mp4", absent, None, frozenset({"not_found"})),
         Entry("missing_name_too_long", "n" * 5000 + ".mp4", absent, None, gone),
-        Entry("unreadable", "secret.mp4", forbid, Frames() if root else None, frozenset() if root else gone | {"video"}),
+        Entry(
+            "unreadable", "secret.mp4", forbid, Frames() if root else None, frozenset() if root else gone | {"video"}
+        ),
         Entry("device_zero", "zero.mp4", lambda path, ground: path.symlink_to("/dev/zero"), None, gone),
         Entry("device_null", "null.mp4", lambda path, ground: path.symlink_to("/dev/null"), None, gone),
         Entry("socket", "socket.mp4", bind, None, gone),
@@ -193,15 +220,26 @@ def _rates() -> list[Entry]:
         at = data.index(b"strh") + 8 + 20
         return data[:at] + struct.pack("<II", scale, rate) + data[at + 8 :]
 
+    still = {"bf": "0"}
     files = {
-        "flv_nan": ("flv", lambda: flv(float("nan"))), "flv_huge": ("flv", lambda: flv(1e308)), "flv_negative": ("flv", lambda: flv(-25.0)),
-        "avi_zero_scale": ("avi", lambda: avi(0, 1)), "avi_zero_rate": ("avi", lambda: avi(1, 0)), "avi_huge": ("avi", lambda: avi(1, 0xFFFFFFFF)),
+        "flv_nan": ("flv", lambda: flv(float("nan"))),
+        "flv_huge": ("flv", lambda: flv(1e308)),
+        "flv_negative": ("flv", lambda: flv(-25.0)),
+        "avi_zero_scale": ("avi", lambda: avi(0, 1)),
+        "avi_zero_rate": ("avi", lambda: avi(1, 0)),
+        "avi_huge": ("avi", lambda: avi(1, 0xFFFFFFFF)),
         "mp4_no_clock": ("mp4", lambda: boxes.put(encoded(), "moov/trak/mdia/mdhd", 12, ">I", 0)),
         "mp4_fast_clock": ("mp4", lambda: boxes.put(encoded(), "moov/trak/mdia/mdhd", 12, ">I", 0xFFFFFFFF)),
-        "mp4_equal_times": ("mp4", lambda: boxes.put(encoded(options={"bf": "0"}), f"{boxes.STBL}/stts", 12, ">I", 0)),
-        "mp4_endless_frame": ("mp4", lambda: boxes.put(encoded(options={"bf": "0"}), f"{boxes.STBL}/stts", 12, ">I", 0x7FFFFFFF)),
-    }  # fmt: skip
-    return [Entry(f"rate_{key}", f"rate.{suffix}", written(data), ANY, DAMAGE | {"not_a_video", "too_large"}) for key, (suffix, data) in files.items()]
+        "mp4_equal_times": ("mp4", lambda: boxes.put(encoded(options=still), f"{boxes.STBL}/stts", 12, ">I", 0)),
+        "mp4_endless_frame": (
+            "mp4",
+            lambda: boxes.put(encoded(options=still), f"{boxes.STBL}/stts", 12, ">I", 0x7FFFFFFF),
+        ),
+    }
+    return [
+        Entry(f"rate_{key}", f"rate.{suffix}", written(data), ANY, DAMAGE | {"not_a_video", "too_large"})
+        for key, (suffix, data) in files.items()
+    ]
 
 
 def _not_videos() -> list[Entry]:

@@ -36,7 +36,7 @@ class Ground:
     clip: bytes
     """A small valid mp4: the secret that no other file may reveal."""
     port: int
-    """A loopback port where a listener counts connections (TCP) and datagrams (UDP)."""
+    """A loopback port where a listener notes connections."""
     decoys: list[Path] = field(default_factory=list)
 
     def hide(self, name: str) -> Path:
@@ -75,7 +75,7 @@ class Entry:
 
 
 def written(data: bytes | str | Callable[[], bytes]) -> Callable[[Path, Ground], object]:
-    """Make a maker that writes some content; content that costs time is given as a function, called when the file is made."""
+    """Make a maker that writes some content; content that costs time is given as a function, called late."""
 
     def make(path: Path, ground: Ground) -> object:
         content = data() if callable(data) else data

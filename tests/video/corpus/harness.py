@@ -1,7 +1,7 @@
-"""Open each file of a list in a process of its own and write down what came out; run as a program, it imports no test framework.
+"""Open each file of a list in a process of its own and write down what came out.
 
-One warm parent forks a child per file, so that a child costs milliseconds. The parent watches the clock, peak memory, what the child
-said on stderr and whether it held a socket.
+One warm parent forks a child per file, so that a child costs milliseconds. The parent watches the clock, peak memory,
+what the child said on stderr and whether it held a socket. It runs as a program and imports no test framework.
 """
 
 import json
@@ -56,8 +56,8 @@ def _memory_kb(field_name: str) -> int:
 
 def _look(job: Job) -> tuple[str, dict[str, Any]]:
     """Read every frame (of a long video: 16), then some of them singly, backwards."""
-    from tubelet.errors import TubeletError  # noqa: PLC0415
-    from tubelet.video.source import Video  # noqa: PLC0415
+    from tubelet.errors import TubeletError
+    from tubelet.video.source import Video
 
     source: Any = Path(job.source).read_bytes() if job.from_memory else job.source
     try:
@@ -71,7 +71,7 @@ def _look(job: Job) -> tuple[str, dict[str, Any]]:
             same = [np.array_equal(video.frames_at([indices[place]]).pixels[0], clip.pixels[place]) for place in places]
     except TubeletError as error:
         return "error", {"type": type(error).__name__, "code": error.code, "text": str(error)}
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:
         return "foreign", {"type": type(error).__name__, "text": str(error)[:500]}
     pictures = [turn_back(picture, *job.turn) for picture in clip.pixels]
     told = bool(pictures) and readable(*pictures[0].shape[:2])
@@ -91,7 +91,6 @@ def _child(job: Job, out: int, err: int) -> None:
     with suppress(OSError):  # forget the parent's peak
         Path("/proc/self/clear_refs").write_text("5")
     with suppress(OSError, ValueError):  # a mark that a system call trace shows
-        os.stat(f"/corpus-mark/{job.key}")
         os.open(f"/corpus-mark/{job.key}", os.O_RDONLY)
     before = _memory_kb("VmRSS")
     start = time.monotonic()
@@ -106,7 +105,7 @@ def _child(job: Job, out: int, err: int) -> None:
 
 def _sockets_of(pid: int) -> int:
     with suppress(OSError):
-        return sum(os.readlink(entry.path).startswith("socket:") for entry in os.scandir(f"/proc/{pid}/fd"))
+        return sum(str(entry.readlink()).startswith("socket:") for entry in Path(f"/proc/{pid}/fd").iterdir())
     return 0
 
 
@@ -125,7 +124,9 @@ class Running:
         if self.pid == 0:
             os.setpgid(0, 0)
             os.nice(5)  # the watching parent goes first
-            signal.setitimer(signal.ITIMER_REAL, WALL_S + 0.5)  # unhandled, it ends the process even where the parent cannot
+            signal.setitimer(
+                signal.ITIMER_REAL, WALL_S + 0.5
+            )  # unhandled, it ends the process even where the parent cannot
             os.close(self.pipe)
             _child(job, write, err)
         os.close(write)
@@ -153,7 +154,14 @@ class Running:
         with suppress(ProcessLookupError):  # whatever it started must not outlive it
             os.killpg(self.pid, signal.SIGKILL)
         os.close(self.pipe)
-        outcome = Outcome(self.job.key, kind, from_memory=self.job.from_memory, seconds=time.monotonic() - self.start, status=status, sockets=self.sockets)
+        outcome = Outcome(
+            self.job.key,
+            kind,
+            from_memory=self.job.from_memory,
+            seconds=time.monotonic() - self.start,
+            status=status,
+            sockets=self.sockets,
+        )
         payload = b"".join(self.parts)
         if payload and kind != "killed":
             for name, value in json.loads(payload).items():
@@ -177,7 +185,7 @@ def run(jobs: list[Job], folder: Path, width: int) -> Iterator[Outcome]:
 
 def main() -> None:
     """Read jobs from the first file, write outcomes to the second."""
-    import tubelet.video.source  # noqa: F401, PLC0415  warm: the children inherit it
+    import tubelet.video.source  # noqa: F401  warm: the children inherit it
 
     jobs_file, answers_file, width = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     jobs = [Job(**row) for row in json.loads(jobs_file.read_text())]

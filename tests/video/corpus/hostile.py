@@ -33,10 +33,13 @@ _HLS = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n{}#EXTINF:2.0,\n{}\n
 _MASTER = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1000\n{self}\n"
 _DASH = (
     '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT2S" '
-    'profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet mimeType="video/mp4"><Representation id="1" '
-    'bandwidth="1000" width="64" height="48"><BaseURL>{}</BaseURL></Representation></AdaptationSet></Period></MPD>'
+    'profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet mimeType="video/mp4">'
+    '<Representation id="1" bandwidth="1000" width="64" height="48">'
+    "<BaseURL>{}</BaseURL></Representation></AdaptationSet></Period></MPD>"
 )
-_SDP = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+_SDP = (
+    "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+)
 _SMIL = '<smil><body><video src="{abs}"/></body></smil>'
 _RAM = "rtsp://127.0.0.1:{port}/x\n"
 _PLS = "[playlist]\nFile1={abs}\nNumberOfEntries=1\n"
@@ -72,8 +75,18 @@ def _playlists() -> list[Entry]:
     }
     entries = []
     for key, text in texts.items():
-        suffixes = ("mp4", "avi", "m3u8") if key.startswith("hls") else ("mp4", "sdp") if "sdp" in key else ("mp4", "mpd") if "dash" in key else ("mp4",)
-        entries += [Entry(f"{key}_{suffix}", f"{key}.{suffix}", _text(text), None, ODD, attack=True) for suffix in suffixes]
+        suffixes = (
+            ("mp4", "avi", "m3u8")
+            if key.startswith("hls")
+            else ("mp4", "sdp")
+            if "sdp" in key
+            else ("mp4", "mpd")
+            if "dash" in key
+            else ("mp4",)
+        )
+        entries += [
+            Entry(f"{key}_{suffix}", f"{key}.{suffix}", _text(text), None, ODD, attack=True) for suffix in suffixes
+        ]
     return entries
 
 
@@ -120,7 +133,9 @@ def _literals() -> list[Entry]:
 def _gif_bomb(path: Path, ground: Ground) -> None:
     """Claim a canvas of 65,535 x 65,535 pixels in little more than a kilobyte."""
     head = b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0x80, 0, 0) + bytes(6)
-    image = b"\x21\xf9\x04\x04\x0a\0\0\0" + b"\x2c" + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0) + b"\x02\x02\x44\x01\0"
+    image = (
+        b"\x21\xf9\x04\x04\x0a\0\0\0" + b"\x2c" + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0) + b"\x02\x02\x44\x01\0"
+    )
     path.write_bytes(head + image * 60 + b"\x3b")
 
 
@@ -138,10 +153,14 @@ def _png_bomb(animated: bool) -> Maker:
         def chunk(kind: bytes, body: bytes) -> bytes:
             return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-        control = chunk(b"acTL", struct.pack(">II", 2, 0)) + chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, side, side, 0, 0, 1, 10, 0, 0))
+        control = chunk(b"acTL", struct.pack(">II", 2, 0)) + chunk(
+            b"fcTL", struct.pack(">IIIIIHHBB", 0, side, side, 0, 0, 1, 10, 0, 0)
+        )
         header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
         rows = zlib.compress(bytes((side // 8 + 1) * side), 1)
-        path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + control * animated + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+        path.write_bytes(
+            b"\x89PNG\r\n\x1a\n" + header + control * animated + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+        )
 
     return make
 
@@ -190,7 +209,14 @@ def _alias(path: Path, ground: Ground) -> None:
     """Point at a neighbor in the way QuickTime did (an `alis` record with a path)."""
     near = ground.hide("referenced.mp4")
     name = str(near).encode()
-    record = bytes(4) + struct.pack(">HH", 0, 2) + bytes(142) + struct.pack(">HH", 18, len(name)) + name + struct.pack(">hH", -1, 0)
+    record = (
+        bytes(4)
+        + struct.pack(">HH", 0, 2)
+        + bytes(142)
+        + struct.pack(">HH", 18, len(name))
+        + name
+        + struct.pack(">hH", -1, 0)
+    )
     reference = boxes.box(b"alis", struct.pack(">I", 0), record)
     data = boxes.rewrite(encoded(), "moov/trak/mdia/minf/dinf/dref", lambda body: struct.pack(">II", 0, 1) + reference)
     path.write_bytes(data)
@@ -216,7 +242,9 @@ def _bombs() -> list[Entry]:
         "stsd_entries_65535": lambda: boxes.put(encoded(), f"{boxes.STBL}/stsd", 4, ">I", 65535 * 65535),
         "stco_past_end": lambda: boxes.put(encoded(), f"{boxes.STBL}/stco", 8, ">I", 0x7FFFFFFF),
         "vp8_16383": lambda: _patched(encoded("libvpx", "webm"), b"\x9d\x01\x2a", 3, b"\xff\x3f\xff\x3f"),
-        "jpeg_65535": lambda: _patched(encoded("mjpeg", "avi", pix_fmt="yuvj420p"), b"\xff\xc0", 5, b"\xff\xff\xff\xff"),
+        "jpeg_65535": lambda: _patched(
+            encoded("mjpeg", "avi", pix_fmt="yuvj420p"), b"\xff\xc0", 5, b"\xff\xff\xff\xff"
+        ),
         "boxes_4000_deep": lambda: _nested(b"moov", 4000),
         "boxes_4000_deep_udta": lambda: _nested(b"udta", 4000),
         "box_size_one": lambda: encoded()[:28] + struct.pack(">I4sQ", 1, b"moov", 0xFFFFFFFFFFFFFFF0),
@@ -227,7 +255,10 @@ def _bombs() -> list[Entry]:
     either = BOMB | {"encrypted"}
     entries = [Entry(key, name, _from(data), same, either) for key, (name, data) in index.items()]
     loose = Frames(None, 0, 0, color=False)
-    entries += [Entry(key, f"{key}.{'webm' if 'vp8' in key else 'mp4'}", _from(data), loose, either) for key, data in sized.items()]
+    entries += [
+        Entry(key, f"{key}.{'webm' if 'vp8' in key else 'mp4'}", _from(data), loose, either)
+        for key, data in sized.items()
+    ]
     return [
         *entries,
         Entry("gif_bomb", "bomb.gif", _gif_bomb, None, big),
@@ -237,8 +268,22 @@ def _bombs() -> list[Entry]:
         Entry("apng_bomb", "bomb.apng", _png_bomb(True), None, BOMB),
         Entry("folder_png_bomb", "folder", _folder_bomb, None, BOMB),
         Entry("cmov_bomb", "cmov.mov", _from(_cmov_bomb), None, BOMB),
-        Entry("dref_external", "dref.mp4", _from(_external), Frames(color=False), DAMAGE | FOREIGN | {"unsupported_codec"}, attack=True),
-        Entry("dref_alias", "alias.mov", _alias, Frames(color=False), DAMAGE | FOREIGN | {"unsupported_codec"}, attack=True),
+        Entry(
+            "dref_external",
+            "dref.mp4",
+            _from(_external),
+            Frames(color=False),
+            DAMAGE | FOREIGN | {"unsupported_codec"},
+            attack=True,
+        ),
+        Entry(
+            "dref_alias",
+            "alias.mov",
+            _alias,
+            Frames(color=False),
+            DAMAGE | FOREIGN | {"unsupported_codec"},
+            attack=True,
+        ),
     ]
 
 

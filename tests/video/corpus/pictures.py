@@ -1,7 +1,8 @@
 """Draw pictures that carry their own number, and encode them.
 
-A frame that says which frame it is makes a decoder's answer checkable without a second decoder: the top third holds eight black or white
-blocks (the number's bits), the rest is red on the left and blue on the right (orientation and color order).
+A frame that says which frame it is makes a decoder's answer checkable without a second decoder: the top third holds
+eight black or white blocks (the number's bits), the rest is red on the left and blue on the right (orientation and
+color order).
 """
 
 from collections.abc import Callable, Sequence
@@ -99,7 +100,9 @@ def encoded(codec: str = "libx264", form: str = "mp4", **settings: Any) -> bytes
     return buffer.getvalue()
 
 
-def remux(data: bytes, target: Path | BytesIO, form: str, keep: Callable[[int, Any], bool], mux: dict[str, str] | None = None) -> None:
+def remux(
+    data: bytes, target: Path | BytesIO, form: str, keep: Callable[[int, Any], bool], mux: dict[str, str] | None = None
+) -> None:
     """Copy the packets that `keep` accepts into another container, undecoded."""
     where = str(target) if isinstance(target, Path) else target
     with av.open(BytesIO(data)) as source, av.open(where, "w", format=form, options=mux or {}) as container:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tubelet.data.manifest import Manifest, check_manifest, read_manifest
 from tubelet.data.splits import split_manifest
 
+from tubelet.data.manifest import Manifest, check_manifest, read_manifest
 from tubelet.errors import DataError, name_nearest
 from tubelet.registry import Registry
 

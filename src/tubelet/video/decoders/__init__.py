@@ -5,7 +5,7 @@ Backends: `pyav` (default, always there), `torchcodec` and `decord` (extras); fr
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tubelet.registry import Registry
 from tubelet.video.clip import Pixels, VideoInfo
@@ -14,6 +14,7 @@ from tubelet.video.opening import Media
 __all__ = ["DECODERS", "Reader", "ReaderFactory"]
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Give exact frames of one opened source."""
 

@@ -29,7 +29,7 @@ class DecordReader:
             import decord
         except (ImportError, RuntimeError, OSError) as error:
             raise MissingExtra(
-                f"cannot use the decoder 'decord' - {error} - pip install 'tubelet[decord]', or choose '--decoder pyav'."
+                f"cannot use the decoder 'decord' - {error} - pip install 'tubelet[decord]', or use '--decoder pyav'."
             ) from None
         self._guide = PyavReader(media, stream, threads)
         self.info: VideoInfo = self._guide.info

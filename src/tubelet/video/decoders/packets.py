@@ -45,7 +45,7 @@ def read_iso_table(stream: "av.VideoStream", media: Media) -> FrameTable | None:
         offsets = _match_offsets(positions, track.sample_positions(), track.composition_offsets())
         if offsets is None:
             return None
-        stamps = stamps + offsets
+        stamps = stamps + offsets + track.decode_shift
     if len(np.unique(stamps)) < len(stamps):
         return None
     return make_table(

@@ -3,7 +3,7 @@
     wanted frames -> packets -> grouped by the key packet before them -> seek, decode, drain -> RGB
 
 Between a key packet and a wanted frame most frames serve nobody: the decoder is told to leave out those that no other
-frame leans on (`skip_frame = NONREF`), packet by packet, which on B-frame video saves half of the work and no exactness.
+frame leans on (`skip_frame = NONREF`), packet by packet, which halves the work on B-frame video and costs no exactness.
 """
 
 import contextlib
@@ -17,26 +17,72 @@ from av.video.reformatter import VideoReformatter
 from tubelet.errors import (
     Corrupt,
     DecodeTimeout,
-    NotAVideo,
     NoVideoStream,
     TooLarge,
     Truncated,
     UnsupportedCodec,
     VideoError,
 )
+from tubelet.shapes import Size
 from tubelet.video.clip import Pixels, VideoInfo
 from tubelet.video.decoders.packets import PacketLog, read_iso_table, read_packets
 from tubelet.video.frame_table import FrameTable
-from tubelet.video.opening import DEMUXERS, Media
+from tubelet.video.opening import DEMUXERS, MAX_PIXELS, Media
 from tubelet.video.orientation import Orientation
 
-__all__ = ["CODECS", "MAX_PIXELS", "PyavReader"]
+__all__ = ["CODECS", "PyavReader"]
 
-MAX_PIXELS = 8192 * 4320
 MAX_STREAMS = 16
 TIMEOUT_S = 20.0
+MAX_ANIMATION_PIXELS = 4_000_000_000
+"""Pixels over all frames of a GIF or APNG: kilobytes may stand for hours of decoding."""
 CODECS = frozenset(
-    ["h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp8", "vp9", "libvpx", "libvpx-vp9", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "mjpeg", "gif", "apng", "png", "h263", "flv", "wmv1", "wmv2", "wmv3", "vc1", "theora", "prores", "dnxhd", "rawvideo", "ffv1", "dvvideo", "huffyuv", "ffvhuff", "qtrle", "vp6", "vp6f", "svq1", "svq3", "cinepak", "msvideo1", "utvideo", "rv30", "rv40", "vvc"]
+    [
+        "h264",
+        "hevc",
+        "av1",
+        "libdav1d",
+        "libaom-av1",
+        "vp8",
+        "vp9",
+        "libvpx",
+        "libvpx-vp9",
+        "mpeg1video",
+        "mpeg2video",
+        "mpeg4",
+        "msmpeg4v1",
+        "msmpeg4v2",
+        "msmpeg4",
+        "mjpeg",
+        "gif",
+        "apng",
+        "png",
+        "h263",
+        "flv",
+        "wmv1",
+        "wmv2",
+        "wmv3",
+        "vc1",
+        "theora",
+        "prores",
+        "dnxhd",
+        "rawvideo",
+        "ffv1",
+        "dvvideo",
+        "huffyuv",
+        "ffvhuff",
+        "qtrle",
+        "vp6",
+        "vp6f",
+        "svq1",
+        "svq3",
+        "cinepak",
+        "msvideo1",
+        "utvideo",
+        "rv30",
+        "rv40",
+        "vvc",
+    ]
 )
 """What may be decoded: the codecs that real collections hold."""
 
@@ -109,8 +155,8 @@ class PyavReader:
                 "format_whitelist": ",".join(DEMUXERS),
                 "max_streams": str(MAX_STREAMS),
                 "probesize": "5000000",
+                "max_pixels": str(MAX_PIXELS),
             },
-            stream_options=[{"max_pixels": str(MAX_PIXELS)}] * MAX_STREAMS,
             timeout=(TIMEOUT_S, TIMEOUT_S),
             metadata_errors="replace",
         )
@@ -159,6 +205,12 @@ class PyavReader:
                 self._rewind()
         if self._is_doubtful(table):
             table = self._scan(table, log)
+        area = self._stream.codec_context.width * self._stream.codec_context.height
+        if self._media.demuxer in ("gif", "apng") and area * table.num_frames > MAX_ANIMATION_PIXELS:
+            raise TooLarge(
+                f"cannot decode {self._media.name!r} - {table.num_frames} frames of {area} pixels, which all lean on the "
+                f"first, are over {MAX_ANIMATION_PIXELS} - convert it to .mp4."
+            )
         if table.num_frames == 0:
             raise Truncated(f"cannot decode {self._media.name!r} - it holds no frame - copy or download it again.")
         return table
@@ -193,6 +245,7 @@ class PyavReader:
     def _make_info(self) -> VideoInfo:
         context = self._stream.codec_context
         self._orientation = self._read_orientation()
+        self._stored_size = Size(context.height, context.width)
         height, width = self._orientation.apply_size(context.height, context.width)
         return VideoInfo(
             num_frames=self._table.num_frames,
@@ -299,10 +352,9 @@ class PyavReader:
         return 0
 
     def _convert(self, frame: "av.VideoFrame") -> Pixels:
-        context = self._stream.codec_context
-        picture = self._reformatter.reformat(
-            frame, width=context.width, height=context.height, format="rgb24", threads=1
-        ).to_ndarray()
+        # A stream may change its size midway; every frame is brought to the first one's.
+        height, width = self._stored_size
+        picture = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1).to_ndarray()
         return self._orientation.apply(picture)
 
     def _explain_missing(self, missing: list[int]) -> VideoError:
@@ -330,14 +382,14 @@ class PyavReader:
             raise UnsupportedCodec(f"cannot {verb} {name!r} - {error.strerror} - convert it to H.264.") from error
         except (av.error.FFmpegError, ValueError, IndexError, OverflowError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            kind = self._classify(verb)
+            kind = self._classify()
             raise kind(f"cannot {verb} {name!r} - FFmpeg says: {reason} - copy or convert it again.") from error
 
-    def _classify(self, verb: str) -> type[VideoError]:
+    def _classify(self) -> type[VideoError]:
         layout = self._media.layout
         if layout is not None and (layout.media_end > self._media.file.size_bytes or not layout.tracks):
             return Truncated
-        return NotAVideo if verb == "open" and layout is None else Corrupt
+        return Corrupt
 
 
 _CODEC_NAMES = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9"}

@@ -101,6 +101,7 @@ def make_world(
     target = Path(folder)
     if not _holds(target, request):
         target.parent.mkdir(parents=True, exist_ok=True)
+        # Its own name for each process: two that start together may make the same world, and the first one wins.
         partial = target.parent / f".{target.name}.{os.getpid()}.partial"
         try:
             _write_world(partial, request, progress)

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from tubelet.errors import ConfigError
+from tubelet.files import write_whole
 from tubelet.video.synthetic.folder import seed_clip
 
 __all__ = ["ORGANS", "ORGANS_EXPECTED", "Organ", "draw_organ", "make_organs"]
@@ -68,7 +69,10 @@ def _cloud(generator: np.random.Generator) -> Float64[np.ndarray, "28 28 28"]:
     coarse = generator.normal(0, 1, (5, 5, 5))
     place = np.linspace(0, 4, SIDE)
     weight = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(5)))
-    return np.einsum("abc,za,yb,xc->zyx", coarse, weight, weight, weight, optimize=True)
+    cloud: Float64[np.ndarray, "28 28 28"] = np.einsum(
+        "abc,za,yb,xc->zyx", coarse, weight, weight, weight, optimize=True
+    )
+    return cloud
 
 
 def draw_organ(label: str, generator: np.random.Generator) -> UInt8[np.ndarray, "28 28 28"]:
@@ -94,7 +98,8 @@ def draw_organ(label: str, generator: np.random.Generator) -> UInt8[np.ndarray, 
     tissue = organ.density + (organ.middle - organ.density) * inside + generator.normal(0, 10)
     volume = tissue + (surround - tissue) * outside
     volume += 12 * _cloud(generator) + generator.normal(0, 18, (SIDE, SIDE, SIDE))
-    return np.clip(np.rint(volume), 0, 255).astype(np.uint8)
+    voxels: UInt8[np.ndarray, "28 28 28"] = np.clip(np.rint(volume), 0, 255).astype(np.uint8)
+    return voxels
 
 
 def make_organs(
@@ -136,11 +141,6 @@ def make_organs(
         ]
         arrays[f"{split}_images"] = np.stack(volumes) if volumes else np.zeros((0, SIDE, SIDE, SIDE), np.uint8)
         arrays[f"{split}_labels"] = labels[:, None].astype(np.uint8)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial.npz")
-    try:
-        np.savez_compressed(partial, allow_pickle=False, **arrays)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with write_whole(target) as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     return target

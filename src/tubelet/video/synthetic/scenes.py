@@ -53,11 +53,11 @@ class Canvas(NamedTuple):
 class Difficulty:
     """State how hard the pictures are: every range a clip is drawn from."""
 
-    radius: tuple[float, float] = (0.14, 0.34)
+    radius: tuple[float, float] = (0.2, 0.38)
     """Smallest and largest radius of a shape, as a share of the canvas' short side."""
-    pan: tuple[float, float] = (0.04, 0.08)
-    """Slowest and fastest movement, as a share of the short side a frame: 2 to 4 pixels of 48."""
-    turn_deg: tuple[float, float] = (12.0, 28.0)
+    pan: tuple[float, float] = (0.03, 0.07)
+    """Slowest and fastest movement, as a share of the short side a frame: 1.5 to 3.4 pixels of 48."""
+    turn_deg: tuple[float, float] = (14.0, 34.0)
     """Slowest and fastest rotation, in degrees a frame."""
     zoom: tuple[float, float] = (0.08, 0.14)
     """Slowest and fastest change of size, as a share of the whole range of sizes (in octaves) a frame."""
@@ -65,11 +65,11 @@ class Difficulty:
     """Levels (0 to 255) of the background's mean color, per channel."""
     brightness: tuple[float, float] = (150.0, 255.0)
     """Levels (0 to 255) of the shape's color, per channel."""
-    texture: float = 10.0
+    texture: float = 5.0
     """Amplitude of the background's waves, in levels."""
-    stripes: float = 0.25
+    stripes: float = 0.15
     """Share of its color by which the pattern on the shape varies."""
-    noise: float = 3.0
+    noise: float = 2.0
     """Standard deviation of the noise in every frame, in levels."""
 
 
@@ -190,7 +190,8 @@ def paint(scene: Scene, course: Course) -> Pixels:
     shade = 1 - amplitude * np.abs(2 * (stripe - np.floor(stripe)) - 1)
     ink = course.color[:, None, None, :] * shade[..., None] - scene.background
     frames = scene.background + cover[..., None] * ink + scene.noise[..., None]
-    return np.clip(np.rint(frames), 0, 255).astype(np.uint8)
+    pixels: Pixels = np.clip(np.rint(frames), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def _place(scene: Scene, course: Course) -> tuple[Distance, Distance]:
@@ -207,7 +208,8 @@ def _place(scene: Scene, course: Course) -> tuple[Distance, Distance]:
 
 def _wrap(distance: Float64[np.ndarray, "time place"], period: int) -> Float64[np.ndarray, "time place"]:
     """Return the way around the torus that is shortest; odd, so that mirrored clips are equal to the last bit."""
-    return distance - period * np.rint(distance / period)
+    wrapped: Float64[np.ndarray, "time place"] = distance - period * np.rint(distance / period)
+    return wrapped
 
 
 def _weave(
@@ -221,15 +223,19 @@ def _weave(
     tints = generator.uniform(-1, 1, size=(4, 3)) * difficulty.texture
     plain = generator.uniform(*difficulty.darkness, size=3)
     pattern = np.sin(waves[:, :1, None] * y + waves[:, 1:, None] * x + phases[:, None, None])
-    return (plain + np.einsum("khw,kc->hwc", pattern, tints)).astype(np.float32)
+    woven: Float32[np.ndarray, "height width 3"] = (plain + np.einsum("khw,kc->hwc", pattern, tints)).astype(np.float32)
+    return woven
 
 
 def _box(u: Distance, v: Distance, middle: tuple[float, float], half: tuple[float, float]) -> Distance:
-    return np.maximum(np.abs(u - np.float32(middle[0])) - half[0], np.abs(v - np.float32(middle[1])) - half[1])
+    across, along = np.abs(u - np.float32(middle[0])) - half[0], np.abs(v - np.float32(middle[1])) - half[1]
+    distance: Distance = np.maximum(across, along)
+    return distance
 
 
 def _dot(u: Distance, v: Distance, middle: tuple[float, float], radius: float) -> Distance:
-    return np.hypot(u - np.float32(middle[0]), v - np.float32(middle[1])) - np.float32(radius)
+    distance: Distance = np.hypot(u - np.float32(middle[0]), v - np.float32(middle[1])) - np.float32(radius)
+    return distance
 
 
 def _tip(u: Distance, v: Distance, top: float, bottom: float, half: float) -> Distance:
@@ -237,7 +243,13 @@ def _tip(u: Distance, v: Distance, top: float, bottom: float, half: float) -> Di
     height = bottom - top
     slope = float(np.hypot(height, half))
     side = (np.abs(u) * np.float32(height) - (v - np.float32(top)) * np.float32(half)) / np.float32(slope)
-    return np.maximum(side, v - np.float32(bottom))
+    distance: Distance = np.maximum(side, v - np.float32(bottom))
+    return distance
+
+
+def _join(one: Distance, other: Distance) -> Distance:
+    nearer: Distance = np.minimum(one, other)
+    return nearer
 
 
 def _draw_wedge(u: Distance, v: Distance) -> Distance:
@@ -245,23 +257,23 @@ def _draw_wedge(u: Distance, v: Distance) -> Distance:
 
 
 def _draw_arrow(u: Distance, v: Distance) -> Distance:
-    return np.minimum(_tip(u, v, -1.0, -0.05, 0.7), _box(u, v, (0.0, 0.4), (0.22, 0.55)))
+    return _join(_tip(u, v, -1.0, -0.05, 0.7), _box(u, v, (0.0, 0.4), (0.22, 0.55)))
 
 
 def _draw_corner(u: Distance, v: Distance) -> Distance:
-    return np.minimum(_box(u, v, (-0.4, 0.0), (0.25, 0.9)), _box(u, v, (0.1, 0.65), (0.6, 0.25)))
+    return _join(_box(u, v, (-0.4, 0.0), (0.25, 0.9)), _box(u, v, (0.1, 0.65), (0.6, 0.25)))
 
 
 def _draw_tee(u: Distance, v: Distance) -> Distance:
-    return np.minimum(_box(u, v, (0.0, -0.55), (0.75, 0.25)), _box(u, v, (0.0, 0.2), (0.25, 0.75)))
+    return _join(_box(u, v, (0.0, -0.55), (0.75, 0.25)), _box(u, v, (0.0, 0.2), (0.25, 0.75)))
 
 
 def _draw_pin(u: Distance, v: Distance) -> Distance:
-    return np.minimum(_dot(u, v, (0.0, -0.5), 0.45), _box(u, v, (0.0, 0.4), (0.2, 0.6)))
+    return _join(_dot(u, v, (0.0, -0.5), 0.45), _box(u, v, (0.0, 0.4), (0.2, 0.6)))
 
 
 def _draw_flag(u: Distance, v: Distance) -> Distance:
-    return np.minimum(_box(u, v, (-0.35, 0.0), (0.15, 0.95)), _box(u, v, (0.2, -0.5), (0.5, 0.4)))
+    return _join(_box(u, v, (-0.35, 0.0), (0.15, 0.95)), _box(u, v, (0.2, -0.5), (0.5, 0.4)))
 
 
 SHAPES: Mapping[str, Callable[[Distance, Distance], Distance]] = MappingProxyType(

@@ -41,13 +41,13 @@ MOTIONS: Mapping[str, tuple[int, int, int, int]] = MappingProxyType(
 
 COLORS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
     {
-        "up": (235, 60, 60),
-        "down": (70, 220, 70),
-        "left": (80, 110, 245),
-        "right": (235, 220, 60),
+        "up": (235.0, 60.0, 60.0),
+        "down": (70.0, 220.0, 70.0),
+        "left": (80.0, 110.0, 245.0),
+        "right": (235.0, 220.0, 60.0),
     }
 )
-"""The color (RGB levels) that goes with each motion of `color-shortcut` in training."""
+"""The color (RGB levels) that goes with each motion of `color-shortcut` in train and val; elsewhere it says nothing."""
 
 SHORTCUT = 0.95
 """Share of the training clips of `color-shortcut` whose color is the one of their class."""
@@ -164,7 +164,7 @@ def flash(scene: Scene, first_is_red: bool, gaps: tuple[float, float]) -> Course
     red, blue = (
         np.clip(1.5 * (1 - np.abs(times - moment) / length), 0, 1) for moment in (-sign * gaps[0], sign * gaps[1])
     )
-    color = np.where((red > blue)[:, None], np.float32(RED), np.float32(BLUE))
+    color = np.where((red > blue)[:, None], np.array(RED, np.float32), np.array(BLUE, np.float32))
     return replace(rest(scene), color=color, opacity=np.maximum(red, blue))
 
 
@@ -201,14 +201,12 @@ def _draw_colored(label: str, canvas: Canvas, generator: np.random.Generator, sp
     scene = set_scene(canvas, generator, EASY)
     names = list(COLORS)
     others = [name for name in names if name != label]
-    follows, other, fair = (
-        generator.uniform() < SHORTCUT,
-        generator.integers(len(others)),
-        generator.integers(len(names)),
-    )
+    # All three are drawn whatever the split, so that the clips of one number differ in nothing else.
+    follows = generator.uniform() < SHORTCUT
+    other, fair = generator.integers(len(others)), generator.integers(len(names))
     hint = label if follows else others[int(other)]
-    color = np.float32(COLORS[hint if split in ("train", "val") else names[int(fair)]])
-    color = np.clip(color + generator.uniform(-20, 20, size=3), 0, 255).astype(np.float32)
+    ink = COLORS[hint if split in ("train", "val") else names[int(fair)]]
+    color = np.clip(np.array(ink) + generator.uniform(-20, 20, size=3), 0, 255).astype(np.float32)
     colored = replace(scene, color=color)
     return paint(colored, move(colored, label))
 

@@ -1,0 +1,113 @@
+"""Train one small run to its end, and the same run killed again and again; print what came out of both.
+
+    python kill_runs.py FOLDER KILLS SEED WORKERS
+
+Runs as a program of its own: the parent imports everything once and forks a child for each attempt, which it kills with
+SIGKILL at a random moment; what the child had not written is gone, as when the power fails.
+"""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
+
+torch.set_num_threads(1)
+
+import tubelet.cli.progress
+import tubelet.training.train  # noqa: F401 - imported before the fork, so that attempts start at once
+from tubelet import train
+from tubelet.recipes.recipe import DataRecipe, ModelRecipe, Recipe, TrainingRecipe
+from tubelet.transforms.policy import Augmentation
+from tubelet.video.spec import InputSpec
+from tubelet.video.synthetic import make_world
+
+
+def make_recipe(data: str, workers: int) -> Recipe:
+    changes = {"depth": 2, "temporal_depth": 1, "dim": 32, "heads": 2, "mlp_dim": 64, "dropout": 0.1}
+    return Recipe(
+        data=DataRecipe(source=data, workers=workers, cache_mb=50),
+        model=ModelRecipe("vivit_nano_factorized_encoder", changes),
+        input=InputSpec(frames=8, height=16, width=16, differences="append"),
+        augmentation=Augmentation(horizontal_flip=0.5, shift=0.2),
+        training=TrainingRecipe(epochs=4, batch=4, accumulate=2, save_every_steps=3),
+    )
+
+
+def attempt(recipe: Recipe, folder: Path, name: str, kill_after_s: float | None) -> int:
+    """Train or go on in a child; return its exit status (negative: killed)."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            is_begun = (folder / name / "config.yaml").exists()
+            train(recipe=recipe, name=name, runs=folder, resume=is_begun)
+            status = 0
+        finally:
+            os._exit(status)
+    started = time.monotonic()
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if kill_after_s is not None and time.monotonic() - started > kill_after_s:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return -signal.SIGKILL
+        time.sleep(0.002)
+
+
+def describe(folder: Path) -> dict[str, object]:
+    """Hash the final weights and optimizer, and list the rows of metrics without their times."""
+    from tubelet.training.run import load_checkpoint  # noqa: PLC0415
+
+    state = load_checkpoint(folder / "last.ckpt")
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state["model"].items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    for _, values in sorted(state["optimizer"]["state"].items()):
+        for key, tensor in sorted(values.items()):
+            digest.update(key.encode() + tensor.numpy().tobytes())
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    return {
+        "state": digest.hexdigest(),
+        "best": hashlib.sha256((folder / "model" / "model.safetensors").read_bytes()).hexdigest(),
+        "metrics": [row.split(",")[:6] for row in rows],
+        "leftovers": sorted(path.name for path in folder.iterdir() if path.name.startswith(".")),
+    }
+
+
+def main() -> None:
+    folder, kills, seed, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    manifest = make_world("speed", folder / "world", clips={"train": 44, "val": 8}, frames=8, height=16, width=16)
+    recipe = make_recipe(os.fspath(manifest), workers)
+    started = time.monotonic()
+    assert attempt(recipe, folder, "whole", None) == 0
+    whole_s = time.monotonic() - started
+    chance = random.Random(seed)
+    killed = 0
+    name = "killed-0"
+    finished = 0
+    while killed < kills:
+        status = attempt(recipe, folder, name, chance.uniform(0.0, 0.6 * whole_s))
+        if status == 0:
+            finished += 1
+            name = f"killed-{finished}"
+        else:
+            assert status == -signal.SIGKILL, status
+            killed += 1
+    assert attempt(replace(recipe), folder, name, None) == 0
+    outcomes = [describe(folder / f"killed-{number}") for number in range(finished + 1)]
+    print(json.dumps({"kills": killed, "seconds": whole_s, "whole": describe(folder / "whole"), "killed": outcomes}))
+
+
+if __name__ == "__main__":
+    main()
