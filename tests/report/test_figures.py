@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -41,9 +42,10 @@ def make_names(count):
 
 def make_rows(epochs):
     return [
-        {"epoch": e, "lr": 1e-3 / e, "train_loss": 2 / e, "val_loss": 2.5 / e, "train_top1": 1 - 1 / e, "val_top1": 0.9 - 1 / e}
-        for e in range(1, epochs + 1)
-    ]  # fmt: skip
+        {"epoch": epoch, "lr": 1e-3 / epoch}
+        | {"train_loss": 2 / epoch, "val_loss": 2.5 / epoch, "train_top1": 1 - 1 / epoch, "val_top1": 0.9 - 1 / epoch}
+        for epoch in range(1, epochs + 1)
+    ]
 
 
 def read_texts(axes):
@@ -59,7 +61,9 @@ def check_picture(path, limit_px=3000):
 
 def check_labels_apart(figure, axes):
     """Nothing may lie over the picture, outside the figure, or over another label."""
-    renderer = figure.canvas.get_renderer()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
     frame = axes.get_window_extent(renderer)
     columns = [label.get_window_extent(renderer) for label in axes.get_xticklabels()]
     rows = [label.get_window_extent(renderer) for label in axes.get_yticklabels()]
@@ -69,7 +73,7 @@ def check_labels_apart(figure, axes):
     assert all(one.y0 >= other.y1 - 1 for one, other in pairwise(rows))
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 10, 20, 21, 45, 60, 61, 101, 400])
+@pytest.mark.parametrize("count", [1, 2, 8, 20, 21, 45, 60, 101, 400])
 def test_a_confusion_matrix_is_readable_at_any_number_of_classes(tmp_path, drawn, count):
     draw_confusion(make_matrix(count), make_names(count), tmp_path / "confusion.png")
     check_picture(tmp_path / "confusion.png")
@@ -184,14 +188,14 @@ def test_values_far_apart_start_at_zero_and_near_ones_do_not(tmp_path, drawn):
     assert drawn[0].axes[1].get_ylim()[0] > 0.9
 
 
-@pytest.mark.parametrize("count", [1, 2, 10, 40, 41, 101, 400])
+@pytest.mark.parametrize("count", [1, 2, 40, 41, 400])
 @pytest.mark.parametrize("splits", [["unsplit"], ["train", "val", "test"]])
 def test_class_distributions_are_drawn_for_any_number_of_classes(tmp_path, drawn, count, splits):
     counts = {split: {name: index % 7 for index, name in enumerate(make_names(count))} for split in splits}
     draw_class_distribution(counts, tmp_path / "classes.png")
     check_picture(tmp_path / "classes.png")
     total = sum(index % 7 for index in range(count))
-    assert [axes.get_title("left") for axes in drawn[0].axes] == [f"{split}: {total} clips" for split in splits]
+    assert [axes.get_title("left") for axes in drawn[0].axes] == [f"{split}: {total:,} clips" for split in splits]
 
 
 def test_bars_are_as_long_as_the_counts_and_empty_classes_say_so(tmp_path, drawn):

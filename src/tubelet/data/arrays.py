@@ -10,6 +10,7 @@ header promises other than what the file holds is refused before memory is taken
 Source: the .npy format is that of numpy.lib.format; keys as in MedMNIST/MedMNIST, medmnist/dataset.py.
 """
 
+import sys
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -43,7 +44,7 @@ class ArrayHeader(NamedTuple):
 
     shape: tuple[int, ...]
     """Extent along each axis."""
-    dtype: np.dtype  # type: ignore[type-arg]
+    dtype: np.dtype
     """Type of one value; never `object`."""
 
 
@@ -113,7 +114,7 @@ def _load(path: str | Path, member: str) -> Values:
     """Read one whole array whose header has been checked."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            array: np.ndarray = archive[member]  # type: ignore[type-arg]
+            array: np.ndarray = archive[member]
     except (*_BROKEN, MemoryError) as error:
         raise DataError(
             f"cannot read array '{member}' of '{path}' - {str(error) or type(error).__name__} - "
@@ -143,7 +144,7 @@ def _take_row(path: str | Path, member: str, row: int) -> Values:
     if array.ndim == 0 or not 0 <= row < len(array):
         count = len(array) if array.ndim else 0
         raise DataError(f"cannot read '{path}[{member}][{row}]' - the array has {count} rows - count from 0.")
-    taken: np.ndarray = array[row]  # type: ignore[type-arg]
+    taken: np.ndarray = array[row]
     return taken
 
 
@@ -195,7 +196,7 @@ def read_arrays(path: Path) -> Reading:
     """
     headers = read_headers(path)
     if {"x", "y"} <= headers.keys():
-        pairs = [("x", "y", None)]
+        pairs: list[tuple[str, str, str | None]] = [("x", "y", None)]
     else:
         pairs = [(f"{split}_images", f"{split}_labels", split) for split in SPLITS if f"{split}_images" in headers]
     missing = [name for pair in pairs for name in pair[:2] if name not in headers]
@@ -318,7 +319,9 @@ def _read_columns(path: Path, headers: Mapping[str, ArrayHeader], count: int) ->
 
 
 def _to_texts(path: Path, values: Values) -> list[str]:
-    try:
-        return [str(value) for value in values.tolist()]
-    except ValueError as error:  # four bytes that are no character
-        raise DataError(f"cannot use '{path}' - a text in it cannot be read: {error} - write the file again.") from None
+    if values.dtype.kind == "U" and values.size:
+        # numpy hands bytes that are no character on to Python, which fails in ways that no program can expect.
+        largest = int(np.ascontiguousarray(values).view(values.dtype.str[0] + "u4").max())
+        if largest > sys.maxunicode:
+            raise DataError(f"cannot use '{path}' - a text in it holds {largest:#x}, no character - write it again.")
+    return [str(value) for value in values.tolist()]

@@ -288,7 +288,7 @@ def _suspect(manifest: Manifest) -> Iterator[str]:
     for kind, members in (("groups", _splits_of_groups(manifest)), ("videos", _splits_of_videos(manifest))):
         torn = [name for name, splits in members.items() if len(splits) > 1]
         if torn:
-            yield f"{len(torn)} of {len(members)} {kind} lie in several splits: {quote_some(torn)}; accuracy will flatter"
+            yield f"{len(torn)} of {len(members)} {kind} lie in several splits ({quote_some(torn)}): accuracy flatters"
 
 
 def _splits_of_groups(manifest: Manifest) -> dict[str, set[str | None]]:

@@ -40,7 +40,7 @@ def split_manifest(manifest: Manifest, *, val: float = 0.15, test: float = 0.15,
         ConfigError: shares below 0, or together 1 or more.
         DataError: a split for some samples only, or too few groups to fill the splits.
 
-    Cost: about 1 s for 100,000 samples.
+    Cost: about 3 s for 100,000 samples.
     """
     if val < 0 or test < 0 or val + test >= 1:
         raise ConfigError(f"val + test must stay below 1 - found {val} + {test} - leave some samples to train on.")
@@ -135,7 +135,7 @@ def _assign(manifest: Manifest, samples: Sequence[Sample], shares: Mapping[str, 
         )
     # A hash in place of a random generator: the order of equals stays the same across versions and added samples.
     order = sorted(groups, key=lambda name: hashlib.sha256(f"{seed} {name}".encode("utf-8", "replace")).digest())
-    balance = _Balance(sum(groups.values(), Counter()), shares)
+    balance = _Balance(Counter(sample.label for sample in samples), shares)
     chosen: dict[str, str] = {}
     for name in sorted(order, key=lambda name: -groups[name].total()):
         chosen[name] = min(shares, key=lambda part: balance.change(part, groups[name], 1))

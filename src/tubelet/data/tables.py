@@ -15,7 +15,7 @@ import math
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +60,10 @@ def read_table(path: Path) -> Reading:
     columns: Counter[str] = Counter()
     for line, row in rows:
         columns.update(row.keys())
-        sample = _make_sample(folder, line, row, problems)
-        if sample:
-            samples.append(sample)
+        try:
+            samples.append(_make_sample(folder, line, row))
+        except DataError as error:
+            problems.append(Problem(str(error), line))
     check_problems(path, problems)
     if not samples:
         raise DataError(
@@ -191,33 +192,22 @@ def _to_text(value: object) -> str:
     return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _make_sample(folder: str, line: int, row: Mapping[str, str], problems: list[Problem]) -> Sample | None:
-    """Turn one row into a sample; note what is wrong with it and return None where it cannot be used."""
-    before = len(problems)
+def _make_sample(folder: str, line: int, row: Mapping[str, str]) -> Sample:
+    """Turn one row into a sample.
 
-    def take(name: str, parse: Callable[[str], Any]) -> Any:
-        text = row.get(name, "")
-        if not text:
-            return None
-        try:
-            return parse(text)
-        except (DataError, ValueError) as error:
-            problems.append(Problem(str(error), line))
-            return None
-
-    empty = [name for name in _REQUIRED if not row[name]]
-    problems += [Problem(f"'{name}' is empty - fill it in, or remove the line.", line) for name in empty]
-    split = take("split", normalize_split)
-    start_s = take("start_s", lambda text: _parse_time("start_s", text))
-    end_s = take("end_s", lambda text: _parse_time("end_s", text))
+    Raises:
+        DataError: the first thing that is wrong with the row.
+    """
+    for name in _REQUIRED:
+        if not row[name]:
+            raise DataError(f"'{name}' is empty - fill it in, or remove the line.")
+    start_s, end_s = _parse_time("start_s", row), _parse_time("end_s", row)
     if end_s is not None and (start_s or 0.0) >= end_s:
-        problems.append(Problem(f"start_s {start_s or 0.0:g} is not before end_s {end_s:g} - swap or mend them.", line))
-    if len(problems) > before:
-        return None
+        raise DataError(f"start_s {start_s or 0.0:g} is not before end_s {end_s:g} - swap or mend them.")
     return Sample(
         source=os.path.abspath(os.path.join(folder, row["path"])),  # noqa: PTH100, PTH118 - a Path a line is slow
         label=unicodedata.normalize("NFC", row["label"]),
-        split=split,
+        split=normalize_split(row["split"]) if row.get("split") else None,
         group=row.get("group") or None,
         start_s=start_s,
         end_s=end_s,
@@ -226,7 +216,10 @@ def _make_sample(folder: str, line: int, row: Mapping[str, str], problems: list[
     )
 
 
-def _parse_time(name: str, text: str) -> float:
+def _parse_time(name: str, row: Mapping[str, str]) -> float | None:
+    text = row.get(name)
+    if not text:
+        return None
     try:
         value = float(text)
     except ValueError:

@@ -38,6 +38,7 @@ MAX_FRAMES = 8
 CURVES = {"loss": "loss", "top1": "top-1 accuracy", "accuracy": "accuracy"}
 
 Path_ = str | os.PathLike[str]
+Number = float | int
 
 
 def draw_confusion(matrix: Int64[np.ndarray, "classes classes"], classes: Sequence[str], path: Path_) -> None:
@@ -138,7 +139,7 @@ def _list_confusions(axes: Axes, matrix: Int64[np.ndarray, "classes classes"], n
         axes.text(1, height, f"{wrong[row, column]:,}  ({share:.0%})", **style, ha="right")
 
 
-def draw_curves(rows: Sequence[Mapping[str, float]], path: Path_) -> None:
+def draw_curves(rows: Sequence[Mapping[str, Number]], path: Path_) -> None:
     """Draw how a training went: loss and accuracy of training and validation, and the learning rate.
 
     Args:
@@ -177,12 +178,12 @@ def draw_curves(rows: Sequence[Mapping[str, float]], path: Path_) -> None:
     _save(figure, path)
 
 
-def _collect(rows: Sequence[Mapping[str, float]], key: str) -> list[float]:
+def _collect(rows: Sequence[Mapping[str, Number]], key: str) -> list[Number]:
     values = [row.get(key, math.nan) for row in rows]
     return [value if math.isfinite(value) else math.nan for value in values]
 
 
-def _style_curves(axes: Axes, epochs: Sequence[float]) -> None:
+def _style_curves(axes: Axes, epochs: Sequence[Number]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.grid(color="#e6e6e6", linewidth=0.8)
@@ -202,13 +203,13 @@ def _start_at_zero(axes: Axes) -> None:
         axes.set_ylim(0, 1.08 * high or 1)
 
 
-def _draw_curve(axes: Axes, epochs: Sequence[float], values: Sequence[float], color: str, label: str) -> None:
+def _draw_curve(axes: Axes, epochs: Sequence[Number], values: Sequence[Number], color: str, label: str) -> None:
     if not all(map(math.isnan, values)):
         marker = "o" if len(epochs) <= 12 else None
         axes.plot(epochs, values, color=color, label=label, linewidth=1.8, marker=marker, markersize=4)
 
 
-def _finish_accuracy(axes: Axes, epochs: Sequence[float], held_out: Sequence[float]) -> None:
+def _finish_accuracy(axes: Axes, epochs: Sequence[Number], held_out: Sequence[Number]) -> None:
     from matplotlib.ticker import PercentFormatter
 
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
@@ -242,7 +243,7 @@ def draw_class_distribution(counts: Mapping[str, Mapping[str, int]], path: Path_
         all_axes = figure.subplots(1, len(tables), squeeze=False, sharey=True)[0]
         draw = _draw_bars
     else:
-        figure = _make_figure(10, 0.4 + 2.0 * len(tables))
+        figure = _make_figure(10.0, 0.4 + 2.0 * len(tables))
         all_axes = figure.subplots(len(tables), 1, squeeze=False)[:, 0]
         draw = _draw_ranks
     spare = iter([PURPLE, GRAY, *SPLIT_COLORS.values()])

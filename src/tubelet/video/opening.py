@@ -202,7 +202,9 @@ def _check_gif(name: str, size: bytes) -> None:
     """Refuse a picture that FFmpeg's GIF reader would shrink to nothing and report as empty."""
     width, height = int.from_bytes(size[:2], "little"), int.from_bytes(size[2:], "little")
     if width * height > MAX_PIXELS:
-        raise TooLarge(f"cannot read {name!r} - its picture is {width}x{height}, over {MAX_PIXELS} pixels - scale it down.")
+        raise TooLarge(
+            f"cannot read {name!r} - its picture is {width}x{height}, over {MAX_PIXELS} pixels - scale it down."
+        )
 
 
 _ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid")

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Shaped
 
 from tubelet.errors import FrameOutOfRange
 from tubelet.video.clip import Clip, VideoInfo
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "Video"]
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Shaped[np.ndarray, "..."]
 """A path of a file or of a folder of images, the bytes of a file, or an array (time, height, width[, channel])."""
 
 

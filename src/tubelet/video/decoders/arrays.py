@@ -1,8 +1,7 @@
 """Serve frames from an array in memory: volumes, synthetic clips, frames from elsewhere."""
 
-from typing import Any
-
 import numpy as np
+from jaxtyping import Shaped
 
 from tubelet.errors import NotAVideo
 from tubelet.video.clip import Pixels, VideoInfo
@@ -17,7 +16,7 @@ class ArrayReader:
         NotAVideo: another dtype or shape.
     """
 
-    def __init__(self, array: "np.ndarray[Any, Any]", fps: float) -> None:
+    def __init__(self, array: Shaped[np.ndarray, "..."], fps: float) -> None:
         if array.dtype != np.uint8 or array.ndim not in (3, 4) or 0 in array.shape:
             raise NotAVideo(
                 f"cannot read <array> as a video - found {array.dtype} {array.shape} - "

@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from tubelet.errors import Corrupt, NotAVideo, TooLarge
@@ -46,7 +47,8 @@ class FolderReader:
                 f"cannot read {str(folder)!r} as a video - it is a folder without images - "
                 f"give a video file, or a folder of {', '.join(sorted(IMAGE_SUFFIXES))} files."
             )
-        width, height = self._open(self._paths[0]).size
+        with self._open(self._paths[0]) as first:
+            width, height = first.size
         count = len(self._paths)
         self.info = VideoInfo(count, height, width, fps, count / fps, "images", 0)
 
@@ -69,13 +71,14 @@ class FolderReader:
         except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
             raise Corrupt(f"cannot read {str(path)!r} as an image - {error} - replace or remove it.") from None
         if image.width * image.height > MAX_PIXELS:
+            image.close()
             raise TooLarge(
                 f"cannot read {str(path)!r} - it has {image.width}x{image.height} pixels, the limit is {MAX_PIXELS} - "
                 "scale it down."
             )
         return image
 
-    def _read(self, path: Path) -> "np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]":
+    def _read(self, path: Path) -> UInt8[np.ndarray, "height width 3"]:
         with self._open(path) as image:
             if image.size != (self.info.width, self.info.height):
                 raise Corrupt(

@@ -13,6 +13,7 @@ import av
 import numpy as np
 from av.stream import Discard
 from av.video.reformatter import VideoReformatter
+from jaxtyping import UInt8
 
 from tubelet.errors import (
     Corrupt,
@@ -208,8 +209,8 @@ class PyavReader:
         area = self._stream.codec_context.width * self._stream.codec_context.height
         if self._media.demuxer in ("gif", "apng") and area * table.num_frames > MAX_ANIMATION_PIXELS:
             raise TooLarge(
-                f"cannot decode {self._media.name!r} - {table.num_frames} frames of {area} pixels, which all lean on the "
-                f"first, are over {MAX_ANIMATION_PIXELS} - convert it to .mp4."
+                f"cannot decode {self._media.name!r} - {table.num_frames} frames of {area} pixels, which lean on one "
+                f"another, are over {MAX_ANIMATION_PIXELS} - convert it to .mp4."
             )
         if table.num_frames == 0:
             raise Truncated(f"cannot decode {self._media.name!r} - it holds no frame - copy or download it again.")
@@ -351,7 +352,7 @@ class PyavReader:
         self._open(self._stream.index)
         return 0
 
-    def _convert(self, frame: "av.VideoFrame") -> Pixels:
+    def _convert(self, frame: "av.VideoFrame") -> UInt8[np.ndarray, "height width 3"]:
         # A stream may change its size midway; every frame is brought to the first one's.
         height, width = self._stored_size
         picture = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1).to_ndarray()
