@@ -143,7 +143,7 @@ def test_the_written_file_explains_every_field():
     ]
     assert lines[at + 3 : at + 5] == ["  # Which rule. One of: adamw, sgd.", "  name: adamw"]
     assert "# What the model sees." in lines
-    assert "empty: {}" in lines
+    assert lines[lines.index("empty: {}") - 1] == ""
     assert max(map(len, lines)) <= 120
 
 
@@ -255,7 +255,7 @@ HOSTILE = {
     "alias": ("scales: &one [1]\ninput: {mean: *one}", "line 2: aliases are not read"),
     "merge": ("optimizer: &x {lr: 3}\n<<: *x", "aliases are not read"),
     "deep flow": ("title: " + "[" * 100_000, "nested deeper than 20"),
-    "deep block": ("".join(" " * i + "a:\n" for i in range(100)), "line 22: nested deeper than 20"),
+    "deep block": ("".join(" " * i + "a:\n" for i in range(100)), "line 21: nested deeper than 20"),
     "long": ("title: " + "x" * 300_000, "at most 262,144 bytes"),
     "million digits": ("epochs: " + "9" * 200_000, "must be a whole number"),
     "target": ("optimizer: {_target_: os.system, command: touch canary}", "unknown key 'optimizer._target_'"),

@@ -82,7 +82,7 @@ class Classifier:
         """
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
         with files.replace_folder(folder) as temporary:
-            (temporary / WEIGHTS_NAME).write_bytes(save(weights, metadata={"format": "pt", "writer": "tubelet"}))
+            (temporary / WEIGHTS_NAME).write_bytes(save(weights, metadata={"format": "pt"}))
             description = {
                 "format": FORMAT,
                 "model": self.model.config.to_dict(),

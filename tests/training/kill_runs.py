@@ -16,11 +16,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = "1"
-
 import torch
-
-torch.set_num_threads(1)
 
 import tubelet.cli.progress
 import tubelet.training.train  # noqa: F401 - imported before the fork, so that attempts start at once
@@ -67,7 +63,7 @@ def attempt(recipe: Recipe, folder: Path, name: str, kill_after_s: float | None)
 
 def describe(folder: Path) -> dict[str, object]:
     """Hash the final weights and optimizer, and list the rows of metrics without their times."""
-    from tubelet.training.run import load_checkpoint  # noqa: PLC0415
+    from tubelet.training.run import load_checkpoint
 
     state = load_checkpoint(folder / "last.ckpt")
     digest = hashlib.sha256()
@@ -86,6 +82,7 @@ def describe(folder: Path) -> dict[str, object]:
 
 
 def main() -> None:
+    torch.set_num_threads(1)
     folder, kills, seed, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     manifest = make_world("speed", folder / "world", clips={"train": 44, "val": 8}, frames=8, height=16, width=16)
     recipe = make_recipe(os.fspath(manifest), workers)

@@ -69,6 +69,13 @@ def test_names_are_read_in_every_common_spelling():
     assert find_pairs(classes, "horizontal_flip") == (("TurnLeft", "Turn_Right"), ("CWTurn", "CCWTurn"))
 
 
+def test_a_class_is_paired_once_however_many_opposites_its_word_has():
+    classes = ["clockwise", "counterclockwise", "anticlockwise"]
+    pairs = find_pairs(classes, "horizontal_flip")
+    assert pairs == (("clockwise", "counterclockwise"),)
+    Augmentation(horizontal_pairs=pairs).check_classes(classes)
+
+
 def test_directions_without_pairs_are_warned_of():
     (warning,) = warn_of_mirrors(Augmentation(), CLASSES)
     assert "'left', 'right'" in warning

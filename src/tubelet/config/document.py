@@ -113,9 +113,7 @@ def _write_section(tree: Any, depth: int) -> list[str]:
             text = f"{text} One of: {', '.join(write_value(choice) for choice in get_args(hint))}.".strip()
         if is_dataclass(value) and not depth:
             lines.append("")
-        lines += textwrap.wrap(
-            text, _WIDTH, initial_indent=f"{margin}# ", subsequent_indent=f"{margin}# ", break_long_words=False
-        )
+        lines += textwrap.wrap(text, _WIDTH, initial_indent=f"{margin}# ", subsequent_indent=f"{margin}# ")
         if is_dataclass(value):
             inner = _write_section(value, depth + 1)
             lines += [f"{margin}{one.name}:" if inner else f"{margin}{one.name}: {{}}", *inner]

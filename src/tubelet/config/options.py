@@ -46,8 +46,6 @@ def overrides_type(cls: type) -> type:
         shown = "" if default is MISSING else f"[default: {write_value(default)}]"
         origins = {get_origin(hint), *map(get_origin, get_args(hint))}
         option = Parameter(
-            # Where keys follow a name, cyclopts takes `_` for `-` only if both spellings are stated.
-            name=sorted({one.name, one.name.replace("_", "-")}) if Mapping in origins else None,
             help=f"{read_texts(cls)[one.name]} {shown}".strip(),
             show_default=False,
             consume_multiple=tuple in origins,

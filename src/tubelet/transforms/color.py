@@ -66,5 +66,5 @@ def _look_up(
 ) -> UInt8[Tensor, "time height width channel"]:
     """Replace every value by its entry in a table of 256; `bytes.translate` does so faster than any array library."""
     entries = np.clip(np.rint(table), 0, 255).astype(np.uint8).tobytes()
-    looked_up = bytearray(clip.contiguous().numpy().data).translate(entries)
+    looked_up = bytearray(clip.numpy().data).translate(entries)
     return torch.frombuffer(looked_up, dtype=torch.uint8).reshape(clip.shape)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 from jaxtyping import Shaped
@@ -99,7 +99,7 @@ class Video:
         """Count the bytes fetched from the file so far; 0 for arrays and folders."""
         return self._media.file.bytes_read if self._media else 0
 
-    def frames_at(self, indices: Iterable[int]) -> Clip:
+    def frames_at(self, indices: Iterable[SupportsIndex]) -> Clip:
         """Decode the frames with these indices.
 
         Args:
@@ -148,10 +148,10 @@ class Video:
         info = self.info
         return f"Video({self.name!r}, {info.num_frames} frames, {info.width}x{info.height}, {info.fps:.3g} fps)"
 
-    def _check_index(self, index: int) -> int:
+    def _check_index(self, index: object) -> int:
         num_frames = self.info.num_frames
         try:
-            number = operator.index(index)
+            number = operator.index(index)  # type: ignore[arg-type]
         except TypeError:
             raise FrameOutOfRange(
                 f"cannot read frame {index!r} of {self.name!r} - an index is a whole number - give integers."
