@@ -35,6 +35,8 @@ __all__ = ["CODECS", "PyavReader"]
 
 MAX_STREAMS = 16
 TIMEOUT_S = 20.0
+_UNSTATED_DEMUXERS = frozenset(["matroska", "mpegts", "h264", "hevc", "mpegvideo", "m4v", "mpeg"])
+"""Formats whose first frame must be decoded to know its turn (matroska) or its size, which may change later."""
 MAX_ANIMATION_PIXELS = 4_000_000_000
 """Pixels over all frames of a GIF or APNG: kilobytes may stand for hours of decoding."""
 CODECS = frozenset(
@@ -244,33 +246,35 @@ class PyavReader:
         return table.keep(shown)
 
     def _make_info(self) -> VideoInfo:
-        context = self._stream.codec_context
-        self._orientation = self._read_orientation()
-        self._stored_size = Size(context.height, context.width)
-        height, width = self._orientation.apply_size(context.height, context.width)
+        codec = self._stream.codec_context.codec.name
+        self._orientation, self._stored_size = self._read_geometry()
+        height, width = self._orientation.apply_size(*self._stored_size)
         return VideoInfo(
             num_frames=self._table.num_frames,
             height=height,
             width=width,
             fps=self._table.fps or float(self._stream.average_rate or 0),
             duration_s=self._table.duration_s,
-            codec=_CODEC_NAMES.get(context.codec.name, context.codec.name),
+            codec=_CODEC_NAMES.get(codec, codec),
             rotation=self._orientation.rotation,
         )
 
-    def _read_orientation(self) -> Orientation:
+    def _read_geometry(self) -> tuple[Orientation, Size]:
+        """Return how the stored picture is turned, and its size before that."""
+        context = self._stream.codec_context
         layout = self._media.layout
         track = layout.track(self._stream.id) if layout else None
+        stated = Size(context.height, context.width)
         if track is not None:
-            return Orientation.from_matrix(track.matrix)
-        if self._media.demuxer != "matroska":
-            return Orientation()
-        # Matroska keeps the turn where the public interface shows it only on decoded frames.
-        for _, packet in self._packets_from(int(np.flatnonzero(self._table.is_key)[0])):
-            for frame in self._stream.codec_context.decode(packet):
-                self._stream.codec_context.flush_buffers()
-                return Orientation.from_frame(frame)
-        return Orientation()
+            return Orientation.from_matrix(track.matrix), stated
+        if self._media.demuxer not in _UNSTATED_DEMUXERS:
+            return Orientation(), stated
+        for _, packet in self._packets_from(max(int(np.argmax(self._table.is_key)), 0)):
+            for frame in context.decode(packet):
+                context.flush_buffers()
+                return Orientation.from_frame(frame), Size(frame.height, frame.width)
+        context.flush_buffers()
+        return Orientation(), stated
 
     def _decode_into(self, pixels: Pixels, indices: list[int]) -> list[int]:
         """Fill `pixels`; return the indices for which no frame came."""
