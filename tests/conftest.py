@@ -48,3 +48,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """Keep tests out of the user's cache, and off the network's model hub."""
     monkeypatch.setenv("TUBELET_HOME", str(tmp_path_factory.getbasetemp() / "tubelet_home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a tiny classifier trained on the world `speed`; do not write into it."""
+    from small_run import make_small_run
+
+    return make_small_run(tmp_path_factory.mktemp("small_run"))

@@ -185,8 +185,8 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 def test_importing_the_package_takes_at_most_50_ms():
-    script = "import time; start = time.perf_counter(); import tubelet; print(time.perf_counter() - start)"
-    # The fastest of several: a busy machine makes an import slower, never faster.
+    script = "import time; start = time.process_time(); import tubelet; print(time.process_time() - start)"
+    # Processor time, the least of several: a busy machine makes an import slower, never faster.
     assert min(float(run_python("-c", script).stdout) for _ in range(5)) <= 0.050
 
 

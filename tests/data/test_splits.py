@@ -71,8 +71,8 @@ def test_groups_of_unequal_size_come_near_the_shares():
         counts = split_manifest(manifest, seed=seed).counts()
         for label, total in Counter(label for label, _, _ in rows).items():
             for split, share in (("train", 0.7), ("val", 0.15), ("test", 0.15)):
-                # Half of the largest group is as near as whole groups allow without looking for exact sums.
-                assert abs(counts[split][label] - share * total) <= 6, (seed, split, label)
+                # A quarter of the largest group: what placing large groups first reaches, and random order does not.
+                assert abs(counts[split][label] - share * total) <= 3, (seed, split, label)
 
 
 def test_a_class_with_three_groups_reaches_every_split():

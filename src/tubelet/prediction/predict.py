@@ -11,9 +11,11 @@ import numpy as np
 import torch
 
 from tubelet.classifier import Classifier
+from tubelet.data.folders import VIDEO_SUFFIXES
 from tubelet.errors import TubeletError
 from tubelet.transforms.preparation import fit
 from tubelet.video.decoders.images import list_images
+from tubelet.video.opening import sniff_demuxer
 from tubelet.video.sampling import plan
 from tubelet.video.source import Source, Video
 
@@ -98,13 +100,26 @@ def expand_sources(sources: Sequence[str]) -> list[str]:
     for source in sources:
         path = Path(source)
         if path.is_dir() and not _holds_images(path):
-            found = sorted(str(inner) for inner in path.rglob("*") if inner.is_file() and inner.name[0] != ".")
+            found = sorted(str(inner) for inner in path.rglob("*") if _looks_like_video(inner))
             expanded += found or [source]
         elif not path.exists() and glob.has_magic(source):
             expanded += sorted(glob.glob(source, recursive=True)) or [source]  # noqa: PTH207 - absolute patterns too
         else:
             expanded.append(source)
     return expanded
+
+
+def _looks_like_video(path: Path) -> bool:
+    """Say whether a file met in a folder is meant: by its ending, else by its first bytes."""
+    if path.name.startswith(".") or not path.is_file():
+        return False
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return sniff_demuxer(file.read(1024)) is not None
+    except OSError:
+        return False
 
 
 def _holds_images(folder: Path) -> bool:

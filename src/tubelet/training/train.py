@@ -244,7 +244,7 @@ class Training:
         self._check_bad(totals)
         held_out = validate(self.classifier, val_loader, self.precision) if val_loader is not None else None
         row = {
-            "epoch": progress.epoch + 1,
+            "epoch": float(progress.epoch + 1),
             "lr": schedule.lr_at((progress.epoch + 1) * (schedule.total_steps // self.recipe.training.epochs) - 1),
             "train_loss": totals.loss,
             "train_top1": totals.top1,
