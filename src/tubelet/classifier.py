@@ -71,7 +71,8 @@ class Classifier:
         with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
             logits = self.model(normalize(clips.to(device, non_blocking=True), self.input_spec))
         self.model.train(was_training)
-        return logits.float().softmax(dim=1)
+        scores: Tensor = logits.float().softmax(dim=1)
+        return scores
 
     def save(self, folder: str | Path, extra: Mapping[str, Any] | None = None) -> None:
         """Write `model.safetensors` and `config.json`; the folder appears whole or not at all.

@@ -2,9 +2,11 @@
 
 import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from tubelet.errors import TubeletError
 
@@ -113,15 +115,14 @@ def _try_decoder(name: str, clip: bytes, found: tuple[int, ...] | None) -> Findi
 
 
 def _make_clip() -> bytes:
-    import io
-
     import numpy as np
 
     from tubelet.video.synthetic import write_video
 
-    buffer = io.BytesIO()
-    write_video(buffer, np.zeros((8, 64, 64, 3), np.uint8), fps=8)
-    return buffer.getvalue()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        write_video(path, np.zeros((8, 64, 64, 3), np.uint8), fps=8)
+        return path.read_bytes()
 
 
 def _parse(text: str) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from tubelet.data.manifest import Manifest
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.loop import Totals
 from tubelet.training.train import TrainResult
+from tubelet.transforms.policy import warn_of_mirrors
 
 __all__ = ["Terminal", "print_train_result"]
 
@@ -26,7 +27,7 @@ class Terminal:
     """Listen to a run and show it."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(quiet=quiet, highlight=False)
+        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -61,6 +62,10 @@ class Terminal:
         spec = recipe.input
         self.console.print(f"run     {folder}")
         self.console.print(f"data    {manifest.origin}: {len(manifest.classes)} classes, {counts}")
+        for note in manifest.notes:
+            self.console.print(f"note    {note}", style="yellow", markup=False)
+        for warning in warn_of_mirrors(recipe.augmentation, manifest.classes):
+            self.console.print(f"note    {warning}", style="yellow", markup=False)
         self.console.print(
             f"model   {recipe.model.name}, {parameters:,} parameters, from scratch; "
             f"{spec.frames} frames of {spec.height}x{spec.width}, {spec.sampling}, differences {spec.differences}"
@@ -118,7 +123,7 @@ def print_train_result(result: TrainResult, *, as_json: bool) -> None:
         report = result.report.to_dict() if result.report else None
         print(json.dumps({"folder": str(result.folder), "best_epoch": result.best_epoch, "report": report}))  # noqa: T201
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     if result.report is not None:
         console.print(f"{result.report.headline()}, weights of epoch {result.best_epoch}")
     console.print(f"{result.folder}: model/, report.json, confusion.png, curves.png, predictions.csv, metrics.csv")

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tubelet import files
-from tubelet.data.catalogue import DATASETS, data_home, worlds
+from tubelet.data.catalogue import DATASETS, data_home
 from tubelet.data.health import Health
 from tubelet.doctor import Finding
 from tubelet.evaluation.evaluate import Report
@@ -27,8 +27,6 @@ __all__ = [
     "print_report",
     "track",
 ]
-
-KNOWN = worlds
 
 
 @contextmanager
@@ -49,7 +47,7 @@ def print_report(report: Report, output: Path | None, *, as_json: bool) -> None:
     if as_json:
         _print_json(report.to_dict())
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     console.print(report.headline())
     table = Table("class", box=None, header_style="bold")
     for name in ("precision", "recall", "F1", "clips"):

@@ -1,41 +1,84 @@
 """`tubelet train`: from labelled clips to a run folder."""
 
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from tubelet.config import collect, override, overrides_type, read_config
+from tubelet.config import collect, overrides_type
 from tubelet.recipes.recipe import Recipe
-from tubelet.recipes.shipped import recipe_for
+from tubelet.recipes.shipped import resolve_recipe
 
-__all__ = ["train_model"]
+__all__ = ["TrainOptions", "train_model"]
 
 RecipeOptions: Any = overrides_type(Recipe)
 
+SHORTCUTS = {
+    "model": "model.name",
+    "epochs": "training.epochs",
+    "batch": "training.batch",
+    "lr": "optimizer.lr",
+    "device": "training.device",
+    "workers": "data.workers",
+    "seed": "training.seed",
+    "patience": "training.patience",
+    "decoder": "data.decoder",
+    "group_by": "data.group_by",
+    "deterministic": "training.deterministic",
+}
+"""Short options and the fields of the recipe that they stand for."""
 
-def train_model(  # noqa: PLR0913 - options of a command
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Hold the options of the command; those that stand for a field of the recipe are None where not typed."""
+
+    name: str | None = None
+    """Name of the run; made of data and model where none is given."""
+    config: Path | None = None
+    """YAML file with a recipe; options on the command line win over it."""
+    model: str | None = None
+    """A name that 'tubelet models' lists; brings its own frames and size. Short for --model.name."""
+    epochs: int | None = None
+    """Passes over the training clips. Short for --training.epochs."""
+    batch: int | None = None
+    """Clips in one step. Short for --training.batch."""
+    lr: float | None = None
+    """Peak learning rate. Short for --optimizer.lr."""
+    device: str | None = None
+    """auto, cpu, cuda, cuda:1 or mps. Short for --training.device."""
+    workers: int | None = None
+    """Processes that decode. Short for --data.workers."""
+    seed: int | None = None
+    """Seed of weights, order and augmentation, 42 by default. Short for --training.seed."""
+    patience: int | None = None
+    """Stop after so many epochs without a better validation result. Short for --training.patience."""
+    decoder: str | None = None
+    """pyav, torchcodec or decord. Short for --data.decoder."""
+    group_by: str | None = None
+    """Column whose values stay together in one split. Short for --data.group-by."""
+    deterministic: bool | None = None
+    """Refuse operations whose result may change between runs. Short for --training.deterministic."""
+    resume: bool = False
+    """Go on with the interrupted run of that name."""
+    overwrite: bool = False
+    """Replace a run of that name."""
+    runs: Path = Path("runs")
+    """Folder of all runs."""
+    json: bool = False
+    """Print one JSON object at the end instead of progress."""
+
+    def list_changes(self) -> dict[str, Any]:
+        """List the fields of the recipe that short options were typed for."""
+        return {key: getattr(self, name) for name, key in SHORTCUTS.items() if getattr(self, name) is not None}
+
+
+def train_model(
     data: str | None = None,
     *,
-    name: str | None = None,
-    config: Path | None = None,
-    model: str | None = None,
-    epochs: int | None = None,
-    batch: int | None = None,
-    lr: float | None = None,
-    device: str | None = None,
-    workers: int | None = None,
-    seed: int | None = None,
-    patience: int | None = None,
-    decoder: str | None = None,
-    group_by: str | None = None,
-    deterministic: bool = False,
-    resume: bool = False,
-    overwrite: bool = False,
-    runs: Path = Path("runs"),
-    json: bool = False,
-    options: Annotated[RecipeOptions | None, Parameter(name="*")] = None,
+    options: Annotated[TrainOptions, Parameter(name="*")] = TrainOptions(),
+    fields: Annotated[RecipeOptions | None, Parameter(name="*")] = None,
 ) -> None:
     """Train a classifier into runs/NAME.
 
@@ -43,70 +86,12 @@ def train_model(  # noqa: PLR0913 - options of a command
     ----------
     data: str
         Folder of class folders, CSV/TSV/JSONL manifest, .npz file, or a name that 'tubelet data list' shows.
-    name: str
-        Name of the run; made of data and model where none is given.
-    config: Path
-        YAML file with a recipe; options on the command line win over it.
-    model: str
-        A name that 'tubelet models' lists; brings its own input size. Same as --model.name.
-    epochs: int
-        Passes over the training clips. Same as --training.epochs.
-    batch: int
-        Clips in one step. Same as --training.batch.
-    lr: float
-        Peak learning rate. Same as --optimizer.lr.
-    device: str
-        auto, cpu, cuda, cuda:1 or mps. Same as --training.device.
-    workers: int
-        Processes that decode. Same as --data.workers.
-    seed: int
-        Seed of weights, order and augmentation (default 42). Same as --training.seed.
-    patience: int
-        Stop after so many epochs without a better validation result. Same as --training.patience.
-    decoder: str
-        pyav, torchcodec or decord. Same as --data.decoder.
-    group_by: str
-        Column whose values stay together in one split. Same as --data.group-by.
-    deterministic: bool
-        Refuse operations whose result may change between runs. Same as --training.deterministic.
-    resume: bool
-        Go on with the interrupted run of that name.
-    overwrite: bool
-        Replace a run of that name.
-    runs: Path
-        Folder of all runs.
-    json: bool
-        Print one JSON object instead of progress.
     """
     from tubelet.cli.progress import Terminal, print_train_result
-    from tubelet.training.progress import SILENT
     from tubelet.training.train import train
 
-    typed = {
-        "training.epochs": epochs,
-        "training.batch": batch,
-        "optimizer.lr": lr,
-        "training.device": device,
-        "data.workers": workers,
-        "training.seed": seed,
-        "training.patience": patience,
-        "data.decoder": decoder,
-        "data.group_by": group_by,
-        "training.deterministic": deterministic or None,
-    }
-    changes = {key: value for key, value in typed.items() if value is not None} | collect(options)
-    base = read_config(config, Recipe) if config else recipe_for(data, model or changes.get("model.name"), changes)
-    recipe = override(base, changes, "command line")
-    if model is not None:
-        recipe = replace(recipe, model=replace(recipe.model, name=model))
-    with Terminal(quiet=json) as terminal:
-        result = train(
-            data,
-            recipe=recipe,
-            name=name,
-            runs=runs,
-            resume=resume,
-            overwrite=overwrite,
-            listener=SILENT if json else terminal,
-        )
-    print_train_result(result, as_json=json)
+    recipe = resolve_recipe(data, options.config, options.list_changes() | collect(fields))
+    places = {"name": options.name, "runs": options.runs, "resume": options.resume, "overwrite": options.overwrite}
+    with Terminal(quiet=options.json) as terminal:
+        result = train(data, recipe=recipe, listener=terminal, **places)
+    print_train_result(result, as_json=options.json)

@@ -196,8 +196,8 @@ def make_loader(dataset: ClipDataset, order: EpochOrder, options: LoaderOptions)
     """Make a loader whose stream of samples does not depend on the number of workers."""
     dataset.cache_bytes = options.cache_mb * 1_000_000 // max(options.workers, 1)
     return DataLoader(
-        dataset,
-        batch_sampler=order,  # type: ignore[arg-type]
+        dataset,  # type: ignore[arg-type]  # typed by what it yields: batches
+        batch_sampler=order,
         num_workers=options.workers,
         collate_fn=partial(_collate, channels=dataset.spec.channels),
         persistent_workers=options.workers > 0,

@@ -77,7 +77,7 @@ def check_health(
         sizes=dict(Counter(finding["size"] for finding in good).most_common(10)),
         duration_s=(durations[0], durations[len(durations) // 2], durations[-1]),
         problems=problems,
-        remarks=tuple(_remark(manifest)),
+        remarks=(*manifest.notes, *_remark(manifest)),
     )
 
 
@@ -108,10 +108,3 @@ def _remark(manifest: Manifest) -> Iterable[str]:
         yield f"{len(few)} classes have fewer than {FEW_CLIPS} clips, such as '{few[0]}': too few to learn or to judge."
     if most > IMBALANCE * least:
         yield f"the largest class has {most / least:.0f} times the clips of the smallest: read macro F1, not accuracy."
-    groups: dict[str, set[str]] = {}
-    for sample in manifest.samples:
-        if sample.group is not None and sample.split is not None:
-            groups.setdefault(sample.group, set()).add(sample.split)
-    leaking = [name for name, splits in groups.items() if len(splits) > 1]
-    if leaking:
-        yield f"{len(leaking)} groups are spread over splits, such as '{leaking[0]}': test figures will flatter."

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+from tubelet.config import override, read_config
 from tubelet.recipes.recipe import DataRecipe, ModelRecipe, OptimizerRecipe, Recipe, TrainingRecipe
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
 
-__all__ = ["SHIPPED", "recipe_for"]
+__all__ = ["SHIPPED", "make_moving_shapes", "resolve_recipe"]
 
 
 def make_moving_shapes() -> Recipe:
@@ -40,25 +43,25 @@ SHIPPED = {"moving-shapes": make_moving_shapes}
 """Recipes by the name of the data they are for."""
 
 
-def recipe_for(data: str | None, model: str | None, changes: Mapping[str, object]) -> Recipe:
-    """Choose the recipe that a training starts from.
+def resolve_recipe(data: str | None, config: Path | None, changes: Mapping[str, Any]) -> Recipe:
+    """Decide everything a training depends on: shipped recipe or file first, then what was asked for in particular.
 
     Args:
         data: what is trained on; a name of the catalogue may bring a recipe of its own.
-        model: the model asked for, if any; its card then brings the frames and the size it was designed for.
-        changes: leaves that will be overridden anyway; an input stated there is left alone.
+        config: a YAML file that states the recipe.
+        changes: leaves by dotted name, which win. A model named here brings the frames and the size of its card, unless
+            `input` is stated too.
 
     Raises:
+        ConfigError: a wrong file, name or value, with the nearest right one.
         UnknownName: no such model.
     """
-    if data in SHIPPED and model is None:
-        return SHIPPED[data]()
-    recipe = SHIPPED[data]() if data in SHIPPED else Recipe()
-    if model is None or any(key.startswith("input.") for key in changes):
-        return recipe
-    from tubelet.models import find_card
+    if config is not None:
+        return override(read_config(config, Recipe), changes, "command line")
+    base = SHIPPED[data]() if data in SHIPPED else Recipe()
+    model = changes.get("model.name", base.model.name)
+    if model != base.model.name:
+        from tubelet.models import find_card
 
-    spec = find_card(model).input_spec
-    if "nano" in model:
-        spec = recipe.input
-    return replace(recipe, input=spec, model=ModelRecipe(model))
+        base = replace(base, model=ModelRecipe(), input=find_card(model).input_spec)
+    return override(base, changes, "command line")

@@ -41,7 +41,10 @@ class Orientation:
     def from_frame(cls, frame: "av.VideoFrame") -> "Orientation":
         """Read the display matrix that travels with a decoded frame."""
         side = frame.side_data.get("DISPLAYMATRIX")
-        return cls.from_matrix([int(v) for v in np.frombuffer(bytes(side), np.int32)]) if side is not None else cls()
+        if side is None:
+            return cls()
+        values = np.frombuffer(bytes(side), np.int32)  # type: ignore[call-overload]
+        return cls.from_matrix([int(value) for value in values])
 
     def apply_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the size of an upright picture."""

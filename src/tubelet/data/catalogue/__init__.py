@@ -4,41 +4,16 @@ One file a family of data sets; each registers entries here.
 """
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-from tubelet.data.splits import split_manifest
-
+from tubelet.data.catalogue import worlds as worlds  # registers its entries
+from tubelet.data.catalogue.entry import DATASETS, Entry, OnProgress, data_home
 from tubelet.data.manifest import Manifest, check_manifest, read_manifest
+from tubelet.data.splits import split_manifest
 from tubelet.errors import DataError, name_nearest
-from tubelet.registry import Registry
 
 __all__ = ["DATASETS", "Entry", "data_home", "open_data"]
-
-OnProgress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Describe a data set and how to get it."""
-
-    name: str
-    summary: str
-    classes: int
-    license: str
-    fetch: Callable[[Path, OnProgress], Path]
-    """Make or download it below a folder, unless it is there, and return what `read_manifest` takes."""
-
-
-DATASETS: Registry[Entry] = Registry("data set", "tubelet data list")
-"""Every data set by name."""
-
-
-def data_home() -> Path:
-    """Return the folder of fetched data: `$TUBELET_HOME/data`, by default `~/.cache/tubelet/data`."""
-    home = os.environ.get("TUBELET_HOME")
-    return (Path(home) if home else Path.home() / ".cache" / "tubelet") / "data"
 
 
 def open_data(
@@ -78,5 +53,5 @@ def open_data(
             )
         name = os.fspath(DATASETS[name].fetch(data_home(), on_progress))
     manifest = read_manifest(name, group_by=group_by)
-    check_manifest(manifest)
+    manifest = replace(manifest, notes=check_manifest(manifest))
     return split_manifest(manifest, val=val, test=test, seed=seed) if split_if_missing else manifest

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from tubelet.data.catalogue import DATASETS, Entry, OnProgress
+from tubelet.data.catalogue.entry import DATASETS, Entry, OnProgress
 from tubelet.video.synthetic import WORLDS, make_organs, make_world
 
 __all__: list[str] = []

@@ -52,7 +52,7 @@ def read_iso_table(stream: "av.VideoStream", media: Media) -> FrameTable | None:
         stamps,
         np.array([entry.is_keyframe for entry in entries]),
         np.array([entry.size > 0 and not entry.is_discard for entry in entries]),
-        time_base_s=float(stream.time_base),
+        time_base_s=float(stream.time_base or 0),
         last_duration=int(np.median(durations)) if len(durations) else 0,
     )
 
@@ -86,7 +86,7 @@ class PacketLog:
     is_key: list[bool] = field(default_factory=list)
     is_shown: list[bool] = field(default_factory=list)
     last_duration: int = 0
-    packets: "list[av.Packet] | None" = field(default_factory=list)
+    packets: "list[av.Packet[av.VideoStream]] | None" = field(default_factory=list)
     """The packets themselves while they are few: a clip is then read from its file once."""
 
     @property
@@ -111,13 +111,13 @@ class PacketLog:
         """Build the table of a stream without presentation times, given the packets in the order they are shown."""
         decode_stamps = self.decode_stamps
         if decode_stamps and None not in decode_stamps:
-            times = np.sort(np.array(decode_stamps, np.int64)[shown]) * self.time_base_s
-            times = times - (times[0] if len(times) else 0.0)
+            ticks = np.sort(np.array(decode_stamps, np.int64)[shown])
+            times = (ticks - (ticks[0] if len(ticks) else 0)).astype(np.float64) * self.time_base_s
         else:
-            times = np.arange(len(shown)) * self.frame_s
+            times = np.arange(len(shown), dtype=np.float64) * self.frame_s
         numbers = np.arange(len(self.stamps), dtype=np.int64)
         is_key = np.array(self.is_key, bool)
-        return FrameTable(numbers, is_key, shown.astype(np.int64), times.astype(np.float64), self.frame_s, False)
+        return FrameTable(numbers, is_key, shown.astype(np.int64), times, self.frame_s, False)
 
 
 def read_packets(container: "av.container.InputContainer", stream: "av.VideoStream", media: Media) -> PacketLog:
@@ -128,7 +128,7 @@ def read_packets(container: "av.container.InputContainer", stream: "av.VideoStre
     """
     rate = stream.average_rate or stream.guessed_rate or stream.base_rate
     log = PacketLog(
-        time_base_s=float(stream.time_base),
+        time_base_s=float(stream.time_base or 0),
         frame_s=1.0 / float(rate) if rate and 0 < rate <= 1000 else 1 / 25,
         is_trusted=media.demuxer not in _UNTIMED_DEMUXERS,
     )

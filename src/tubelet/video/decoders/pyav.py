@@ -6,7 +6,6 @@ Between a key packet and a wanted frame most frames serve nobody: the decoder is
 frame leans on (`skip_frame = NONREF`), packet by packet, which halves the work on B-frame video and costs no exactness.
 """
 
-import contextlib
 from collections.abc import Iterator
 
 import av
@@ -17,15 +16,14 @@ from jaxtyping import UInt8
 
 from tubelet.errors import (
     Corrupt,
-    DecodeTimeout,
     NoVideoStream,
     TooLarge,
     Truncated,
     UnsupportedCodec,
-    VideoError,
 )
 from tubelet.shapes import Size
 from tubelet.video.clip import Pixels, VideoInfo
+from tubelet.video.decoders.failures import TIMEOUT_S, explain, explain_missing
 from tubelet.video.decoders.packets import PacketLog, read_iso_table, read_packets
 from tubelet.video.frame_table import FrameTable
 from tubelet.video.opening import DEMUXERS, MAX_PIXELS, Media
@@ -34,7 +32,6 @@ from tubelet.video.orientation import Orientation
 __all__ = ["CODECS", "PyavReader"]
 
 MAX_STREAMS = 16
-TIMEOUT_S = 20.0
 _UNSTATED_DEMUXERS = frozenset(["matroska", "mpegts", "h264", "hevc", "mpegvideo", "m4v", "mpeg"])
 """Formats whose first frame must be decoded to know its turn (matroska) or its size, which may change later."""
 MAX_ANIMATION_PIXELS = 4_000_000_000
@@ -106,9 +103,8 @@ class PyavReader:
         self._media = media
         self._threads = threads
         self._reformatter = VideoReformatter()
-        self._container: av.container.InputContainer | None = None
-        self._packets: list[av.Packet] | None = None
-        with self._explain("open"):
+        self._packets: list[av.Packet[av.VideoStream]] | None = None
+        with explain(media, "open"):
             self._open(stream)
             self._table = self._read_table()
             self.info = self._make_info()
@@ -135,23 +131,22 @@ class PyavReader:
     def frames_at(self, indices: list[int]) -> Pixels:
         """Decode distinct ascending frames; uint8 (time, height, width, 3)."""
         pixels = np.empty((len(indices), self.info.height, self.info.width, 3), np.uint8)
-        with self._explain("decode"):
+        with explain(self._media, "decode"):
             missing = self._decode_into(pixels, indices)
         if missing:
-            raise self._explain_missing(missing)
+            raise explain_missing(self._media, missing, self.info.num_frames)
         return pixels
 
     def close(self) -> None:
         """Close the container; the file stays the caller's."""
-        if self._container is not None:
-            self._container.close()
-            self._container = None
+        self._packets = None
+        self._container.close()
 
     def _open(self, stream: int | None) -> None:
-        self.close()
         self._media.file.seek(0)
-        self._container = av.open(
+        self._container: av.container.InputContainer = av.open(
             self._media.file,
+            mode="r",
             format=self._media.demuxer,
             options={
                 "protocol_whitelist": "none",
@@ -171,12 +166,10 @@ class PyavReader:
         context.thread_type = "SLICE" if self._threads == 1 else "AUTO"
 
     def _choose_stream(self, wanted: int | None) -> "av.VideoStream":
-        assert self._container is not None
         streams = self._container.streams
-        if wanted is None:
-            chosen = streams.best("video")
-        else:
-            chosen = next((s for s in streams if s.index == wanted and s.type == "video"), None)
+        best = streams.best("video") if wanted is None else None
+        index = best.index if best is not None else wanted
+        chosen = next((s for s in streams.video if s.index == index), None)
         if chosen is None:
             what = "no picture stream" if wanted is None else f"no picture stream number {wanted}"
             kinds = ", ".join(f"{s.index} {s.type}" for s in streams) or "none"
@@ -197,7 +190,6 @@ class PyavReader:
         return chosen
 
     def _read_table(self) -> FrameTable:
-        assert self._container is not None
         table = read_iso_table(self._stream, self._media)
         log = None
         if table is None:
@@ -285,7 +277,7 @@ class PyavReader:
             groups.setdefault(self._table.start_before(packet), []).append(packet)
         for start, wanted in groups.items():
             for frame in self._decode_group(start, wanted):
-                place = places.pop(frame.pts, None)
+                place = places.pop(frame.pts, None) if frame.pts is not None else None
                 if place is not None:
                     pixels[place] = self._convert(frame)
         return sorted(indices[place] for place in places.values())
@@ -311,13 +303,12 @@ class PyavReader:
         yield from context.decode(None)
         context.flush_buffers()
 
-    def _packets_from(self, start: int) -> Iterator[tuple[int, "av.Packet"]]:
+    def _packets_from(self, start: int) -> Iterator[tuple[int, "av.Packet[av.VideoStream]"]]:
         """Yield (number, packet) from packet `start` on; the decoder may have to begin there."""
         if self._packets is not None:
             yield from enumerate(self._packets[start:], start)
             return
         number = self._seek(start) if self._table.is_timed else self._rewind()
-        assert self._container is not None
         for packet in self._container.demux(self._stream):
             if packet.size == 0:
                 continue
@@ -329,7 +320,6 @@ class PyavReader:
 
     def _seek(self, start: int) -> int:
         """Place the container at or before packet `start` of a stream whose packets carry times."""
-        assert self._container is not None
         if start == 0 and self._media.demuxer != "mov":
             return self._rewind()
         try:
@@ -342,7 +332,6 @@ class PyavReader:
 
     def _lands_before(self, start: int) -> bool:
         """Check where a seek without a full index ended, then go there again."""
-        assert self._container is not None
         stamp = int(self._table.ids[start])
         for packet in self._container.demux(self._stream):
             if packet.size and packet.pts is not None:
@@ -352,7 +341,8 @@ class PyavReader:
         return False
 
     def _rewind(self) -> int:
-        """Begin again at the first packet; formats without an index are opened anew."""
+        """Begin again at the first packet: opened anew, because not every format can seek."""
+        self._container.close()
         self._open(self._stream.index)
         return 0
 
@@ -361,40 +351,6 @@ class PyavReader:
         height, width = self._stored_size
         picture = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1).to_ndarray()
         return self._orientation.apply(picture)
-
-    def _explain_missing(self, missing: list[int]) -> VideoError:
-        layout = self._media.layout
-        is_cut = layout is not None and layout.media_end > self._media.file.size_bytes
-        kind, found = (Truncated, "the end of the file is missing") if is_cut else (Corrupt, "its data is damaged")
-        return kind(
-            f"cannot decode {self._media.name!r} - frame {missing[0]} of {self.info.num_frames}"
-            f" ({len(missing)} of the wanted frames) does not decode, {found} - copy or convert it again."
-        )
-
-    @contextlib.contextmanager
-    def _explain(self, verb: str) -> Iterator[None]:
-        """Turn every exception of the library into one of ours that names the source."""
-        name = self._media.name
-        try:
-            yield
-        except VideoError:
-            raise
-        except (av.error.TimeoutError, av.error.ExitError) as error:
-            raise DecodeTimeout(f"cannot {verb} {name!r} - no answer within {TIMEOUT_S} s - check the file.") from error
-        except (MemoryError, av.error.MemoryError) as error:
-            raise TooLarge(f"cannot {verb} {name!r} - it needs more memory than there is - scale it down.") from error
-        except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError) as error:
-            raise UnsupportedCodec(f"cannot {verb} {name!r} - {error.strerror} - convert it to H.264.") from error
-        except (av.error.FFmpegError, ValueError, IndexError, OverflowError, OSError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            kind = self._classify()
-            raise kind(f"cannot {verb} {name!r} - FFmpeg says: {reason} - copy or convert it again.") from error
-
-    def _classify(self) -> type[VideoError]:
-        layout = self._media.layout
-        if layout is not None and (layout.media_end > self._media.file.size_bytes or not layout.tracks):
-            return Truncated
-        return Corrupt
 
 
 _CODEC_NAMES = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9"}

@@ -24,7 +24,7 @@ class TorchcodecReader:
 
     def __init__(self, media: Media, stream: int | None = None, threads: int = 1) -> None:
         try:
-            from torchcodec.decoders import VideoDecoder
+            from torchcodec.decoders import VideoDecoder  # type: ignore[attr-defined]
         except (ImportError, RuntimeError, OSError) as error:
             raise MissingExtra(
                 f"cannot use the decoder 'torchcodec' - {str(error).splitlines()[0]} - "

@@ -1,0 +1,57 @@
+"""Turn what FFmpeg's binding raises into our errors: one kind a cause, always with the source's name."""
+
+import contextlib
+from collections.abc import Iterator
+
+import av
+
+from tubelet.errors import Corrupt, DecodeTimeout, TooLarge, Truncated, UnsupportedCodec, VideoError
+from tubelet.video.opening import Media
+
+__all__ = ["TIMEOUT_S", "explain", "explain_missing"]
+
+TIMEOUT_S = 20.0
+"""Longest wait for a source's bytes."""
+
+
+@contextlib.contextmanager
+def explain(media: Media, verb: str) -> Iterator[None]:
+    """Replace every exception of the library, inside the block, by one of ours.
+
+    Args:
+        media: the source that is being read.
+        verb: what is done to it, for the message.
+
+    Raises:
+        VideoError: one of its subclasses, in place of what was raised.
+    """
+    name = media.name
+    try:
+        yield
+    except VideoError:
+        raise
+    except (av.error.TimeoutError, av.error.ExitError) as error:
+        raise DecodeTimeout(f"cannot {verb} {name!r} - no answer within {TIMEOUT_S} s - check the file.") from error
+    except (MemoryError, av.error.MemoryError) as error:
+        raise TooLarge(f"cannot {verb} {name!r} - it needs more memory than there is - scale it down.") from error
+    except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError) as error:
+        raise UnsupportedCodec(f"cannot {verb} {name!r} - {error.strerror} - convert it to H.264.") from error
+    except (av.error.FFmpegError, ValueError, IndexError, OverflowError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        kind = Truncated if is_cut(media) else Corrupt
+        raise kind(f"cannot {verb} {name!r} - FFmpeg says: {reason} - copy or convert it again.") from error
+
+
+def explain_missing(media: Media, missing: list[int], num_frames: int) -> VideoError:
+    """Make the error for frames that the index promises and the decoder does not give."""
+    kind, found = (Truncated, "the end of the file is missing") if is_cut(media) else (Corrupt, "its data is damaged")
+    return kind(
+        f"cannot decode {media.name!r} - frame {missing[0]} of {num_frames} ({len(missing)} of the wanted frames) does "
+        f"not decode, {found} - copy or convert it again."
+    )
+
+
+def is_cut(media: Media) -> bool:
+    """Say whether an ISO file is shorter than its boxes say, or lacks the one that lists its samples."""
+    layout = media.layout
+    return layout is not None and (layout.media_end > media.file.size_bytes or not layout.tracks)

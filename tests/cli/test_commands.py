@@ -1,0 +1,149 @@
+"""Hold what every command prints, writes and returns, run as a user runs it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from small_run import make_tiny_recipe, write_clip
+from tubelet.cli import main
+from tubelet.config import write_config
+
+
+def run(*arguments, capsys):
+    """Run one command in this process; return (exit status, stdout, stderr)."""
+    with pytest.raises(SystemExit) as left:
+        main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    return left.value.code, printed.out, printed.err
+
+
+@pytest.fixture
+def world(small_run):
+    return small_run.parents[1] / "world" / "manifest.csv"
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(write_config(make_tiny_recipe("")))
+    return path
+
+
+def test_train_writes_a_whole_run_folder_and_a_printed_recipe_that_reads_back(world, config, tmp_path, capsys):
+    status, out, _ = run(
+        "train", world, "--config", config, "--runs", tmp_path, "--name", "mine", "--epochs", 1, capsys=capsys
+    )
+    assert status == 0, out
+    assert "top-1" in out
+    found = {path.name for path in (tmp_path / "mine").iterdir()}
+    expected = {"config.yaml", "model", "last.ckpt", "metrics.csv", "log.jsonl", "curves.png", "confusion.png"}
+    assert expected | {"class_distribution.png", "report.json", "predictions.csv", "confusion.json"} <= found
+    assert "epochs: 1" in (tmp_path / "mine" / "config.yaml").read_text()
+    assert len((tmp_path / "mine" / "metrics.csv").read_text().splitlines()) == 2
+
+
+def test_options_win_over_the_file_and_both_are_stored(world, config, tmp_path, capsys):
+    options = ["--config", config, "--runs", tmp_path, "--name", "a", "--epochs", 1, "--optimizer.weight-decay", 0.125]
+    assert run("train", world, *options, "--json", capsys=capsys)[0] == 0
+    stored = (tmp_path / "a" / "config.yaml").read_text()
+    assert "weight_decay: 0.125" in stored
+    assert "lr: 0.003" in stored
+
+
+def test_a_run_is_not_replaced_unless_it_is_asked_for(world, config, tmp_path, capsys):
+    options = ["train", world, "--config", config, "--runs", tmp_path, "--name", "a", "--epochs", 1, "--json"]
+    assert run(*options, capsys=capsys)[0] == 0
+    status, _, err = run(*options, capsys=capsys)
+    assert status == 1
+    for remedy in ("--resume", "--overwrite", "--name"):
+        assert remedy in err
+    assert run(*options, "--overwrite", capsys=capsys)[0] == 0
+    assert run("train", "--resume", "--runs", tmp_path, "--name", "a", "--json", capsys=capsys)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["trian"], "train"),
+        (["train", "clips", "--optimizer.lrr", "1"], "--optimizer.lr"),
+        (["train", "moving-shapes", "--model", "vivit_nano_jiont"], "vivit_nano_joint"),
+        (["train", "moving-shapes", "--training.precision", "fp31"], "fp32"),
+        (["predict"], "MODEL"),
+    ],
+)
+def test_what_is_not_understood_ends_with_status_2_and_the_nearest_name(arguments, says, capsys):
+    status, out, err = run(*arguments, capsys=capsys)
+    assert status == 2
+    assert says in err + out
+    assert "Traceback" not in err
+
+
+def test_what_fails_ends_with_status_1_and_one_message(capsys, tmp_path):
+    status, _, err = run("train", tmp_path / "nothing", capsys=capsys)
+    assert status == 1
+    assert "nothing" in err
+    assert "Traceback" not in err
+
+
+def test_evaluate_prints_figures_and_writes_its_report(small_run, tmp_path, capsys):
+    status, out, _ = run("evaluate", small_run, "--output", tmp_path / "report", "--workers", 0, capsys=capsys)
+    assert status == 0
+    assert "12 clips of 'test', 0 failed" in out
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["n"] == 12
+    status, out, _ = run("evaluate", small_run, "--json", "--workers", 0, "--split", "val", capsys=capsys)
+    assert (status, json.loads(out)["n"]) == (0, 8)
+
+
+def test_predict_prints_one_object_a_line_and_fails_at_the_end_only(small_run, tmp_path, capsys):
+    write_clip(tmp_path / "a.mp4")
+    (tmp_path / "b.mp4").write_bytes(b"no video at all")
+    write_clip(tmp_path / "c.mp4")
+    status, out, _ = run("predict", small_run, tmp_path, "--json", "--output", tmp_path / "scores.csv", capsys=capsys)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert status == 1
+    assert [set(row) for row in rows] == [
+        {"source", "label", "score", "scores"},
+        {"source", "error"},
+        {"source", "label", "score", "scores"},
+    ]
+    assert rows[1]["error"]["code"] == "not_a_video"
+    assert "b.mp4" in rows[1]["error"]["message"]
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 3
+    status, out, err = run("predict", small_run, tmp_path / "a.mp4", capsys=capsys)
+    assert (status, err) == (0, "")
+    assert out.startswith(str(tmp_path / "a.mp4"))
+
+
+def test_data_check_finds_what_cannot_be_read(small_run, tmp_path, capsys):
+    for label in ("walk", "run"):
+        (tmp_path / label).mkdir()
+        for number in range(3):
+            write_clip(tmp_path / label / f"{number}.mp4", seed=number)
+    assert run("data", "check", tmp_path, "--workers", 1, capsys=capsys)[0] == 0
+    (tmp_path / "run" / "9.mp4").write_bytes((tmp_path / "run" / "0.mp4").read_bytes()[:700])
+    status, out, _ = run("data", "check", tmp_path, "--workers", 1, "--json", capsys=capsys)
+    health = json.loads(out)
+    assert status == 1
+    assert [problem["source"].endswith("9.mp4") for problem in health["problems"]] == [True]
+    assert health["codecs"] == {"h264": 6}
+
+
+def test_models_data_and_doctor_tell_programs_and_people(capsys):
+    status, out, _ = run("models", "vivit_base_*", "--json", capsys=capsys)
+    assert status == 0
+    assert {json.loads(line)["parameters"] for line in out.splitlines()} >= {88_954_000, 115_062_928}
+    assert "vivit_organ" in run("models", capsys=capsys)[1]
+    assert "moving-shapes" in run("data", "list", capsys=capsys)[1]
+    status, out, _ = run("doctor", "--json", capsys=capsys)
+    findings = {finding["subject"]: finding for finding in map(json.loads, out.splitlines())}
+    assert status == 0, [finding for finding in findings.values() if not finding["ok"]]
+    assert findings["decoder pyav"]["found"].startswith("works")
+
+
+def test_the_module_runs_as_a_program_and_help_needs_no_pytorch():
+    program = "import sys, runpy; sys.argv = ['tubelet', '--help']\ntry: runpy.run_module('tubelet', run_name='__main__')\nexcept SystemExit: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr
+    assert "train" in done.stdout
