@@ -70,7 +70,8 @@ def test_a_run_is_not_replaced_unless_it_is_asked_for(world, config, tmp_path, c
         (["train", "clips", "--optimizer.lrr", "1"], "--optimizer.lr"),
         (["train", "moving-shapes", "--model", "vivit_nano_jiont"], "vivit_nano_joint"),
         (["train", "moving-shapes", "--training.precision", "fp31"], "fp32"),
-        (["predict"], "MODEL"),
+        (["predict"], "--model"),
+        (["predict", "runs/x", "--topp", "2"], "--top"),
     ],
 )
 def test_what_is_not_understood_ends_with_status_2_and_the_nearest_name(arguments, says, capsys):
@@ -143,7 +144,14 @@ def test_models_data_and_doctor_tell_programs_and_people(capsys):
 
 
 def test_the_module_runs_as_a_program_and_help_needs_no_pytorch():
-    program = "import sys, runpy; sys.argv = ['tubelet', '--help']\ntry: runpy.run_module('tubelet', run_name='__main__')\nexcept SystemExit: print('torch' in sys.modules)"
+    program = """
+import runpy, sys
+sys.argv = ["tubelet", "--help"]
+try:
+    runpy.run_module("tubelet", run_name="__main__")
+except SystemExit:
+    print("torch" in sys.modules)
+"""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "False", done.stderr
     assert "train" in done.stdout

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 
 from tubelet.classifier import Classifier
 from tubelet.data.folders import VIDEO_SUFFIXES
-from tubelet.errors import TubeletError
+from tubelet.errors import ConfigError, TubeletError
 from tubelet.transforms.preparation import fit
 from tubelet.video.decoders.images import list_images
 from tubelet.video.opening import sniff_demuxer
@@ -71,7 +71,7 @@ def predict_one(classifier: Classifier, source: Source, *, views: int = 1, decod
 
 def predict(
     classifier: Classifier,
-    sources: Iterable[str | os.PathLike[str]],
+    sources: Sequence[str | os.PathLike[str]],
     *,
     views: int = 1,
     decoder: str = "pyav",
@@ -87,6 +87,8 @@ def predict(
     Yields:
         A `Prediction`, or a `PredictionError` that names the source and says why.
     """
+    if not sources:
+        raise ConfigError("cannot predict - no source was named - give files, folders or patterns.")
     for source in expand_sources([os.fspath(source) for source in sources]):
         try:
             yield predict_one(classifier, source, views=views, decoder=decoder)

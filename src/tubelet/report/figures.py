@@ -197,7 +197,8 @@ def _style_curves(axes: Axes, epochs: Sequence[Number]) -> None:
 
 def _start_at_zero(axes: Axes) -> None:
     """Start the axis at zero unless all values are so near each other that their differences would be lost."""
-    values = [value for line in axes.lines for value in line.get_ydata() if not math.isnan(value)]
+    drawn = [np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines]
+    values = [value for line in drawn for value in line.tolist() if not math.isnan(value)]
     low, high = min(values, default=0.0), max(values, default=0.0)
     if 0 <= low < 0.6 * high or low == high >= 0 or (low >= 0 and len(values) <= 3):
         axes.set_ylim(0, 1.08 * high or 1)
@@ -280,7 +281,7 @@ def _draw_ranks(axes: Axes, values: Sequence[int], names: Sequence[str], color: 
     if empty:
         least = f"{empty} without a clip, such as {names[order[-1]]}"
     told = f"largest {names[order[0]]} ({values[order[0]]:,})   median {values[order[len(order) // 2]]:,}   {least}"
-    style = {"fontsize": 8.5, "ha": "right", "va": "top", "color": "#333333"}
+    style: dict[str, Any] = {"fontsize": 8.5, "ha": "right", "va": "top", "color": "#333333"}
     axes.text(0.995, 0.97, told, transform=axes.transAxes, parse_math=False, **style)
 
 
@@ -304,8 +305,7 @@ def draw_contact_sheet(clips: Sequence[UInt8[np.ndarray, "_ _ _ _"]], captions: 
     columns = max(min(len(clip), MAX_FRAMES) for clip in clips)
     cell = 1.45
     heights = [min(cell * clip.shape[1] / clip.shape[2], 2 * cell) + 0.34 for clip in clips]
-    figure = _make_figure(max(cell * columns, 4.0) + 0.2, sum(heights) + 0.1)
-    figure.get_layout_engine().set(hspace=0.0, h_pad=0.03)
+    figure = _make_figure(max(cell * columns, 4.0) + 0.2, sum(heights) + 0.1, pad=0.03)
     grid = figure.add_gridspec(len(clips), 1, height_ratios=heights)
     for row, (clip, caption) in enumerate(zip(clips, captions, strict=True)):
         axes = figure.add_subplot(grid[row, 0])
@@ -326,10 +326,13 @@ def _join_frames(frames: UInt8[np.ndarray, "time height width channel"]) -> UInt
     return np.concatenate([part for frame in shown for part in (frame, gap)], axis=1)
 
 
-def _make_figure(width: float, height: float) -> Figure:
+def _make_figure(width: float, height: float, pad: float = 0.06) -> Figure:
+    """Make an empty figure of a size in inches, with `pad` inches between its rows."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=pad, hspace=0.0, wspace=0.02)
+    return Figure(figsize=(width, height), layout=layout, facecolor="white")
 
 
 def _save(figure: Figure, path: Path_) -> None:

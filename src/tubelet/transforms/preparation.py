@@ -109,7 +109,7 @@ def resize(
     clip: UInt8[Tensor, "time height width channel"], size: Size
 ) -> UInt8[Tensor, "time height2 width2 channel"]:
     """Scale every frame to `size` in pixels, bilinear with antialiasing; a clip of that size comes back as it is."""
-    if clip.shape[1:3] == size:
+    if Size(*clip.shape[1:3]) == size:
         return clip
     # The view with channels second has the memory layout for which torch interpolates uint8 directly.
     planes = rearrange(clip, "t h w c -> t c h w")
