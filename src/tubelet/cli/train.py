@@ -91,7 +91,7 @@ def train_model(
     from tubelet.training.train import train
 
     recipe = resolve_recipe(data, options.config, options.list_changes() | collect(fields))
-    places = {"name": options.name, "runs": options.runs, "resume": options.resume, "overwrite": options.overwrite}
+    places: dict[str, Any] = {key: getattr(options, key) for key in ("name", "runs", "resume", "overwrite")}
     with Terminal(quiet=options.json) as terminal:
         result = train(data, recipe=recipe, listener=terminal, **places)
     print_train_result(result, as_json=options.json)

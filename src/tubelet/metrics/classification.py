@@ -156,7 +156,8 @@ def rank_labels(scores: Scores, labels: Labels) -> Labels:
     """
     own = np.take_along_axis(scores, labels[:, None], 1)
     before = np.arange(scores.shape[1]) < labels[:, None]
-    return np.count_nonzero((scores > own) | ((scores == own) & before), axis=1)
+    ranks: Labels = np.count_nonzero((scores > own) | ((scores == own) & before), axis=1)
+    return ranks
 
 
 def count_confusion(predictions: Labels, labels: Labels, num_classes: int) -> Int64[np.ndarray, "classes classes"]:

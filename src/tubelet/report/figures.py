@@ -133,7 +133,7 @@ def _list_confusions(axes: Axes, matrix: Int64[np.ndarray, "classes classes"], n
     for line, (row, column) in enumerate(pairs):
         height = 0.985 - line / 16
         share = wrong[row, column] / matrix[row].sum()
-        style = {"va": "top", "transform": axes.transAxes, "fontsize": 8.5, "parse_math": False}
+        style: dict[str, Any] = {"va": "top", "transform": axes.transAxes, "fontsize": 8.5, "parse_math": False}
         axes.text(0, height, f"{names[row]}  [{row}]", **style)
         axes.text(0, height - 0.022, f"as {names[column]}  [{column}]", **{**style, "color": ORANGE})
         axes.text(1, height, f"{wrong[row, column]:,}  ({share:.0%})", **style, ha="right")

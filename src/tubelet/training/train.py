@@ -134,6 +134,7 @@ class Training:
             raise TrainingError(
                 f"cannot train on {manifest.origin} - it has no training clips - give some a split 'train'."
             )
+        recipe.augmentation.check_classes(manifest.classes)
         if recipe.training.deterministic:
             torch.use_deterministic_algorithms(True)
         device = choose_device(recipe.training.device)

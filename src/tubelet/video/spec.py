@@ -47,12 +47,7 @@ class InputSpec:
     """Give the model frame-to-frame differences beside the pixels (append) or instead of them (only)."""
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
-            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
-                near = name_nearest(str(getattr(self, name)), get_args(hint)) or "."
-                raise ConfigError(
-                    f"input.{name} must be one of {', '.join(get_args(hint))} - found '{getattr(self, name)}'{near}"
-                )
+        self._check_choices()
         for name in ("frames", "height", "width", "channels", "stride"):
             value = getattr(self, name)
             if value < 1:
@@ -63,8 +58,18 @@ class InputSpec:
                 raise ConfigError(
                     f"input.{name} needs 1 or {self.channels} numbers - found {count} - give one, or one per channel."
                 )
+        if not all(value > 0 for value in self.std):
+            raise ConfigError(f"input.std divides, so it must be positive - found {self.std} - 0.5 is usual.")
         if self.rate_fps is not None and self.rate_fps <= 0:
             raise ConfigError(f"input.rate_fps must be positive - found {self.rate_fps} - give frames per second.")
+
+    def _check_choices(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                near = name_nearest(str(getattr(self, name)), get_args(hint)) or "."
+                raise ConfigError(
+                    f"input.{name} must be one of {', '.join(get_args(hint))} - found '{getattr(self, name)}'{near}"
+                )
 
     @property
     def input_channels(self) -> int:

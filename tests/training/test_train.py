@@ -1,0 +1,176 @@
+"""Hold what a training does: it learns, it accumulates, it stops, it refuses, and it says so."""
+
+import csv
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from small_run import make_tiny_recipe
+from tubelet.classifier import Classifier
+from tubelet.data.dataset import Batch
+from tubelet.errors import CheckpointError, ConfigError, TrainingError
+from tubelet.models import create_model
+from tubelet.recipes.recipe import OptimizerRecipe, Recipe, TrainingRecipe
+from tubelet.training.loop import train_epoch, validate
+from tubelet.training.optimizer import Schedule, make_optimizer
+from tubelet.training.run import Run, load_checkpoint
+from tubelet.training.train import train
+from tubelet.transforms.policy import Augmentation
+from tubelet.video.spec import InputSpec
+
+SPEC = InputSpec(frames=8, height=16, width=16)
+
+
+@pytest.fixture
+def source(small_run):
+    return os.fspath(small_run.parents[1] / "world" / "manifest.csv")
+
+
+def make_classifier(seed=0):
+    torch.manual_seed(seed)
+    model = create_model("vivit_nano_joint", 2, frames=8, height=16, width=16, depth=1, dim=32, heads=2, mlp_dim=64)
+    return Classifier(model, SPEC, ("dark", "bright"))
+
+
+def make_batches(count, size=8):
+    """Make clips whose class is their brightness."""
+    generator = np.random.default_rng(0)
+    batches = []
+    for _ in range(count):
+        labels = generator.integers(0, 2, size)
+        pixels = generator.integers(0, 120, (size, 8, 16, 16, 3)) + 120 * labels[:, None, None, None, None]
+        batches.append(Batch(torch.from_numpy(pixels.astype(np.uint8)), torch.from_numpy(labels), torch.arange(size)))
+    return batches
+
+
+def run_epoch(classifier, batches, recipe, epoch=0):
+    optimizer = make_optimizer(classifier.model, recipe.optimizer)
+    schedule = Schedule(recipe.optimizer.lr, 0.0, 0, 100)
+    return train_epoch(classifier, batches, optimizer, schedule, recipe, num_batches=len(batches), epoch=epoch)
+
+
+def test_the_loop_learns_what_can_be_learned():
+    classifier = make_classifier()
+    batches = make_batches(12)
+    recipe = Recipe(input=SPEC, optimizer=OptimizerRecipe(lr=3e-3))
+    before = validate(classifier, batches)
+    for epoch in range(3):
+        run_epoch(classifier, batches, recipe, epoch)
+    after = validate(classifier, batches)
+    assert after.top1 > 0.95 > before.top1
+    assert after.loss < 0.5 * before.loss
+
+
+def test_accumulated_batches_move_the_weights_as_one_large_batch():
+    batches = make_batches(4, size=4)
+    merged = [
+        Batch(torch.cat([a.clips, b.clips]), torch.cat([a.labels, b.labels]), torch.arange(8))
+        for a, b in zip(batches[::2], batches[1::2], strict=True)
+    ]
+    one, other = make_classifier(), make_classifier()
+    run_epoch(one, batches, Recipe(input=SPEC, training=TrainingRecipe(accumulate=2)))
+    run_epoch(other, merged, Recipe(input=SPEC, training=TrainingRecipe(accumulate=1)))
+    for left, right in zip(one.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.allclose(left, right, atol=1e-5)
+
+
+def test_the_last_partial_group_of_batches_moves_the_weights_too():
+    classifier = make_classifier()
+    before = [parameter.detach().clone() for parameter in classifier.model.parameters()]
+    run_epoch(classifier, make_batches(1), Recipe(input=SPEC, training=TrainingRecipe(accumulate=4)))
+    assert any(not torch.equal(a, b) for a, b in zip(before, classifier.model.parameters(), strict=True))
+
+
+def test_a_loss_that_is_no_number_stops_before_the_weights_move():
+    classifier = make_classifier()
+    with torch.no_grad():
+        next(classifier.model.parameters()).fill_(float("nan"))
+    rest = [parameter.detach().clone() for parameter in list(classifier.model.parameters())[1:]]
+    with pytest.raises(TrainingError, match="epoch 1, batch 1"):
+        run_epoch(classifier, make_batches(2), Recipe(input=SPEC))
+    for old, new in zip(rest, list(classifier.model.parameters())[1:], strict=True):
+        assert torch.equal(old, new)
+
+
+def test_two_runs_with_one_seed_are_equal_and_with_another_are_not(source, tmp_path):
+    def weights(name, seed):
+        folder = train(recipe=make_tiny_recipe(source, epochs=1, seed=seed), name=name, runs=tmp_path).folder
+        return (folder / "model" / "model.safetensors").read_bytes()
+
+    first = weights("a", 1)
+    assert first == weights("b", 1)
+    assert first != weights("c", 2)
+
+
+def test_patience_ends_a_run_that_gets_no_better(source, tmp_path):
+    recipe = make_tiny_recipe(source, epochs=30, patience=2)
+    recipe = replace(recipe, optimizer=OptimizerRecipe(lr=1e-12))
+    folder = train(recipe=recipe, name="a", runs=tmp_path).folder
+    with (folder / "metrics.csv").open() as table:
+        assert 3 <= len(list(csv.DictReader(table))) < 10
+
+
+def test_a_finished_run_that_is_resumed_changes_nothing(small_run, tmp_path):
+    shutil.copytree(small_run, tmp_path / "small")
+    before = (tmp_path / "small" / "model" / "model.safetensors").read_bytes()
+    train(name="small", runs=tmp_path, resume=True)
+    assert (tmp_path / "small" / "model" / "model.safetensors").read_bytes() == before
+
+
+def test_resuming_on_changed_clips_is_refused(small_run, tmp_path):
+    shutil.copytree(small_run.parents[1], tmp_path / "copy")
+    runs = tmp_path / "copy" / "runs"
+    config = runs / "small" / "config.yaml"
+    manifest = tmp_path / "copy" / "world" / "manifest.csv"
+    config.write_text(config.read_text().replace(str(small_run.parents[1]), str(tmp_path / "copy")))
+    rows = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([rows[0], *rows[2:]]) + "\n")
+    with pytest.raises(TrainingError, match="changed"):
+        train(name="small", runs=runs, resume=True)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(small_run, tmp_path):
+    shutil.copytree(small_run, tmp_path / "small")
+    path = tmp_path / "small" / "last.ckpt"
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
+        load_checkpoint(path)
+    checkpoint, remark = Run(tmp_path / "small").read_checkpoint()
+    assert checkpoint["progress"]["epoch"] == 1
+    assert "previous.ckpt" in remark
+
+
+def test_a_resume_without_a_run_names_the_nearest(small_run):
+    with pytest.raises(TrainingError, match="did you mean 'small'"):
+        train(name="smal", runs=small_run.parent, resume=True)
+
+
+def test_a_mirrored_class_that_does_not_exist_is_found_before_the_first_epoch(source, tmp_path):
+    recipe = replace(make_tiny_recipe(source), augmentation=Augmentation(horizontal_pairs=(("fsat", "slow"),)))
+    with pytest.raises(ConfigError, match="did you mean 'fast'"):
+        train(recipe=recipe, name="a", runs=tmp_path)
+
+
+def test_unreadable_training_clips_are_listed_and_too_many_stop_the_run(small_run, tmp_path):
+    shutil.copytree(small_run.parents[1] / "world", tmp_path / "world")
+    broken = sorted((tmp_path / "world" / "train").rglob("*.mp4"))[:3]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:200])
+    recipe = make_tiny_recipe(os.fspath(tmp_path / "world" / "manifest.csv"))
+    with pytest.raises(TrainingError, match="3 of 32"):
+        train(recipe=recipe, name="a", runs=tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "a" / "bad_samples.jsonl").read_text().splitlines()]
+    assert [row["name"] for row in rows] == [str(path) for path in broken]
+
+
+def test_decay_touches_matrices_only():
+    optimizer = make_optimizer(make_classifier().model, OptimizerRecipe(weight_decay=0.3))
+    for group in optimizer.param_groups:
+        assert all((parameter.ndim > 1) == (group["weight_decay"] == 0.3) for parameter in group["params"])
