@@ -107,6 +107,10 @@ class TrainingRecipe:
                 raise ConfigError(f"training.{name} must be at least 1 - found {getattr(self, name)} - give 1 or more.")
 
 
+SMALL_DATA = Augmentation(crop_scale=(0.5, 1.0), crop_ratio=(0.75, 1.333), brightness=0.3, contrast=0.3, saturation=0.3)
+"""How clips are varied unless the recipe says otherwise: without it, a few hundred clips are soon learned by heart."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Hold all that a run depends on: stored in the run folder and in every checkpoint."""
@@ -114,6 +118,6 @@ class Recipe:
     data: DataRecipe = field(default_factory=DataRecipe)
     model: ModelRecipe = field(default_factory=ModelRecipe)
     input: InputSpec = field(default_factory=lambda: InputSpec(frames=16, height=64, width=64, differences="append"))
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation = field(default_factory=lambda: SMALL_DATA)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
