@@ -15,7 +15,7 @@ endif
 # Two test processes share the cores; each computes with one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: install check fix test test-all demo bench results wheel clean
+.PHONY: install check fix test test-all demo docs bench results wheel clean
 
 install: $(STAMP)
 
@@ -43,6 +43,11 @@ test-all: $(STAMP)
 # A small labelled video set, a ViViT trained on it, its evaluation: minutes on two cores.
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
+
+# The pages of docs/ and of the docstrings, in build/site.
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c requirements/ci.txt -e ".[docs]"
+	$(BIN)/zensical build -f mkdocs.yml
 
 # Speed and memory of this checkout on this machine, one table a file.
 bench: $(STAMP)

@@ -49,7 +49,7 @@ class TrainResult:
 
 
 def train(
-    data: str | os.PathLike[str] | None = None,
+    data: Manifest | str | os.PathLike[str] | None = None,
     *,
     recipe: Recipe | None = None,
     name: str | None = None,
@@ -62,8 +62,8 @@ def train(
     """Train a classifier into the folder `runs/name`.
 
     Args:
-        data: a folder of class folders, a manifest (CSV, TSV, JSONL), an .npz file, or a catalogue name; instead
-            of `recipe.data.source`.
+        data: a folder of class folders, a table (CSV, TSV, JSONL), an .npz file, a catalogue name, or a `Manifest`,
+            whose splits are taken as they are; instead of `recipe.data.source`.
         recipe: everything the run depends on; `Recipe()` suits small sets of short clips on any machine.
         name: name of the run; made of data and model where none is given.
         runs: folder of all runs.
@@ -81,18 +81,14 @@ def train(
     """
     recipe = override(recipe or Recipe(), {key.replace("__", "."): value for key, value in changes.items()})
     if data is not None:
-        recipe = replace(recipe, data=replace(recipe.data, source=os.fspath(data)))
+        source = data.origin if isinstance(data, Manifest) else os.fspath(data)
+        if Path(source).exists():
+            source = str(Path(source).absolute())
+        recipe = replace(recipe, data=replace(recipe.data, source=source))
     if resume:
         run = Run.open(Path(runs) / _require_name(name))
         recipe = run.read_recipe()
-    manifest = open_data(
-        recipe.data.source,
-        group_by=recipe.data.group_by,
-        val=recipe.data.val_fraction,
-        test=recipe.data.test_fraction,
-        seed=recipe.data.split_seed,
-        on_progress=listener.on_data,
-    )
+    manifest = data if isinstance(data, Manifest) else _open(recipe, listener)
     if not resume:
         run = Run.create(_choose_folder(Path(runs), name, recipe), recipe, overwrite=overwrite)
     training = Training(run, recipe, manifest, listener)
@@ -101,6 +97,17 @@ def train(
     progress = training.progress
     best = progress.best if progress.best >= 0 else float("nan")
     return TrainResult(run.folder, progress.best_epoch + 1, best, report)
+
+
+def _open(recipe: Recipe, listener: Listener) -> Manifest:
+    return open_data(
+        recipe.data.source,
+        group_by=recipe.data.group_by,
+        val=recipe.data.val_fraction,
+        test=recipe.data.test_fraction,
+        seed=recipe.data.split_seed,
+        on_progress=listener.on_data,
+    )
 
 
 def _require_name(name: str | None) -> str:
