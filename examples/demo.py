@@ -35,6 +35,7 @@ def main() -> None:
         "n_failed": outcome.n_failed,
         "seconds": round(time.perf_counter() - started, 1),
     }
+    (run / "report.json").replace(run / "evaluation.json")
     write_json(run / "report.json", report)
     print(f"right on {outcome.top1:.1%} of {outcome.n} clips it has never seen ({outcome.n_failed} could not be read),")
     print(f"on {outcome.top1_shuffled:.1%} with their frames in random order,")

@@ -11,6 +11,7 @@ import pytest
 from tubelet.data.arrays import load_features, load_row, read_headers
 from tubelet.data.manifest import check_manifest, read_manifest
 from tubelet.errors import DataError
+from tubelet.video.source import Video
 
 
 def clips(count, dtype=np.uint8):
@@ -115,10 +116,15 @@ def test_features_of_any_real_type_are_read_as_float32_but_are_no_pixels(tmp_pat
         load_row(sample.source, "x", 1)
 
 
-def test_a_row_is_a_copy_and_the_array_behind_it_stays_whole(tmp_path):
+def test_a_row_is_a_view_that_nobody_can_write_through(tmp_path):
     path = save(tmp_path, x=clips(3), y=np.zeros(3, int))
     row = load_row(path, "x", 2)
-    row[:] = 99
+    assert np.shares_memory(row, load_row(path, "x", 2))
+    with pytest.raises(ValueError, match="read-only"):
+        row[:] = 99
+    with Video(row) as video:
+        frames = video.frames().pixels
+    frames[:] = 99
     assert load_row(path, "x", 2).max() == 2
 
 
@@ -260,6 +266,33 @@ def test_an_array_above_the_limit_is_refused(tmp_path, monkeypatch):
         read_headers(path)
     monkeypatch.setattr("tubelet.data.arrays.MAX_ARRAY_BYTES", 90)
     assert read_headers(path)["x"].shape == (5, 2, 3, 3)
+
+
+def test_a_small_file_that_unpacks_to_a_huge_array_is_refused_before_memory_is_taken(tmp_path, monkeypatch):
+    path, size = tmp_path / "bomb.npz", 80 * 2**20
+    header = npy(f"{{'descr': '|u1', 'fortran_order': False, 'shape': (2, 4, {size // 8}), }}\n")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        archive.writestr("x.npy", header + bytes(size))
+    assert path.stat().st_size < size / 1000
+    monkeypatch.setattr(np, "load", lambda *_args, **_kwargs: pytest.fail("the array was read"))
+    for read in (read_headers, lambda path: load_row(path, "x", 0)):
+        with pytest.raises(DataError, match=r"bomb\.npz.*unpacks \d+ bytes to 83886080, more than 1000:1"):
+            read(path)
+    # The archive's directory may state any packed size; the file on disk cannot.
+    data = bytearray(path.read_bytes())
+    place = data.index(b"PK\x01\x02") + 20
+    data[place : place + 4] = struct.pack("<I", 2**30)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="more than 1000:1"):
+        read_headers(path)
+
+
+def test_sparse_volumes_of_any_size_are_read(tmp_path):
+    sparse = np.zeros((80, 64, 128, 128), np.uint8)
+    sparse[:, ::4, ::16, 5] = 1
+    path = save(tmp_path, x=sparse, y=np.zeros(80, int))
+    assert sparse.nbytes > 64 * 2**20 > 100 * path.stat().st_size
+    assert read_headers(path)["x"].shape == sparse.shape
 
 
 def test_texts_that_are_no_characters_are_refused(tmp_path):

@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from tubelet.data.catalogue import open_data
-from tubelet.data.dataset import BadSample, ClipDataset, EpochOrder, LoaderOptions, make_loader, open_sample
+from tubelet.data.dataset import BadSample, ClipDataset, EpochOrder, LoaderOptions, find_span, make_loader, open_sample
 from tubelet.data.sample import Sample
+from tubelet.errors import Corrupt, FrameOutOfRange
 from tubelet.evaluation.evaluate import prepare_evaluation
 from tubelet.recipes.recipe import Recipe
-from tubelet.training.train import prepare_training
+from tubelet.training.trainer import prepare_training
 from tubelet.transforms.policy import Augmentation
+from tubelet.video.source import Video
 from tubelet.video.spec import InputSpec
 
 SPEC = InputSpec(frames=4, height=16, width=16)
@@ -113,3 +115,29 @@ def test_an_array_row_is_a_sample(tmp_path):
     np.savez(tmp_path / "set.npz", x=volumes)
     with open_sample(Sample(str(tmp_path / "set.npz"), "a", member="x", row=2)) as video:
         assert np.array_equal(video.frames().pixels[..., 0], volumes[2])
+
+
+def test_a_span_follows_the_times_of_the_frames_not_their_average(manifest):
+    sample = replace(manifest.select("test")[0], start_s=1.0, end_s=2.0)
+    uneven = np.concatenate([np.arange(50) / 25, 2 + np.arange(10) / 2])
+    assert find_span(sample, uneven) == (25, 50)
+    assert find_span(replace(sample, start_s=None, end_s=None), uneven) == (0, 60)
+    with pytest.raises(FrameOutOfRange, match=r"6\.500"):
+        find_span(replace(sample, start_s=100.0, end_s=200.0), uneven)
+
+
+@pytest.mark.parametrize("cache_mb", [0, 50])
+def test_a_damaged_frame_that_is_not_wanted_harms_no_clip_whatever_the_cache(manifest, cache_mb, monkeypatch):
+    whole = Video.frames_at
+
+    def frames_at(self, indices):
+        wanted = list(indices)
+        if 7 in wanted:
+            raise Corrupt("frame 7 is damaged")
+        return whole(self, wanted)
+
+    monkeypatch.setattr(Video, "frames_at", frames_at)
+    sample = replace(manifest.select("test")[0], start_s=0.0, end_s=0.25)
+    prepare = partial(prepare_evaluation, spec=SPEC)
+    dataset = make_dataset(manifest, samples=[sample], is_training=False, prepare=prepare, cache_bytes=cache_mb * 10**6)
+    assert not isinstance(dataset[(0, 0)][1], BadSample)

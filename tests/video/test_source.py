@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tubelet.errors import FrameOutOfRange, TubeletError, VideoError
+from tubelet.errors import ConfigError, FrameOutOfRange, TubeletError, VideoError
 from tubelet.video.source import Video
 
 
@@ -147,3 +147,63 @@ def test_closing_gives_the_file_descriptor_back(tmp_path):
         with Video(path) as video:
             video.frames_at([0, 24])
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
+
+
+@pytest.mark.parametrize("kind", ["file", "bytes", "folder", "array"])
+def test_reading_after_close_says_so_and_names_the_source(tmp_path, kind):
+    if kind == "folder":
+        Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(tmp_path / "a.png")
+    path = tmp_path if kind == "folder" else write_long_clip(tmp_path / "clip.mkv", seconds=1)
+    source = path
+    if kind == "array":
+        source = np.zeros((3, 4, 4), np.uint8)
+    elif kind == "bytes":
+        source = path.read_bytes()
+    video = Video(source)
+    video.close()
+    for indices in ([0], []):
+        with pytest.raises(VideoError, match="it is closed") as caught:
+            video.frames_at(indices)
+        assert video.name in str(caught.value)
+    assert video.info.num_frames == len(video.times_s)
+
+
+def test_all_times_are_known_without_decoding(tmp_path):
+    path = write_long_clip(tmp_path / "long.mp4", seconds=20)
+    with Video(path) as video:
+        before = video.bytes_read
+        times_s = video.times_s
+        assert video.bytes_read == before
+        assert times_s.tolist() == pytest.approx([index / 25 for index in range(500)])
+        assert video.frames_at([499, 3]).times_s.tolist() == times_s[[499, 3]].tolist()
+        with pytest.raises(ValueError, match="read-only"):
+            times_s[0] = 1
+    assert Video(np.zeros((4, 2, 2), np.uint8), fps=8.0).times_s.tolist() == [0, 0.125, 0.25, 0.375]
+
+
+@pytest.mark.parametrize("fps", [0.0, -25.0, float("nan"), float("inf")])
+def test_a_rate_that_is_none_is_refused(fps):
+    with pytest.raises(ConfigError, match=f"fps={fps}"):
+        Video(np.zeros((3, 4, 4), np.uint8), fps=fps)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 65])
+def test_a_number_of_threads_out_of_range_is_refused(threads):
+    with pytest.raises(ConfigError, match=f"threads={threads}.*1 to 64"):
+        Video(np.zeros((3, 4, 4), np.uint8), threads=threads)
+
+
+def test_a_source_of_another_type_is_refused_with_what_is_accepted():
+    # A process of its own: the tests' run-time check of types would refuse it before the code does.
+    code = """
+from tubelet import errors
+from tubelet.video.source import Video
+for source in (None, 7, ["a.mp4"]):
+    try:
+        Video(source)
+    except errors.NotAVideo as error:
+        assert type(source).__name__ in str(error) and "the path of a file" in str(error), error
+        print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["refused"] * 3, done.stderr

@@ -15,7 +15,6 @@ from tubelet.data.manifest import Manifest
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.loop import Totals
 from tubelet.training.train import TrainResult
-from tubelet.transforms.policy import warn_of_mirrors
 
 __all__ = ["Terminal", "print_train_result"]
 
@@ -62,10 +61,6 @@ class Terminal:
         spec = recipe.input
         self.console.print(f"run     {folder}")
         self.console.print(f"data    {manifest.origin}: {len(manifest.classes)} classes, {counts}")
-        for note in manifest.notes:
-            self.console.print(f"note    {note}", style="yellow", markup=False)
-        for warning in warn_of_mirrors(recipe.augmentation, manifest.classes):
-            self.console.print(f"note    {warning}", style="yellow", markup=False)
         self.console.print(
             f"model   {recipe.model.name}, {parameters:,} parameters, from scratch; "
             f"{spec.frames} frames of {spec.height}x{spec.width}, {spec.sampling}, differences {spec.differences}"
@@ -105,7 +100,7 @@ class Terminal:
 
     def on_remark(self, text: str) -> None:
         """Print it."""
-        self.console.print(text, style="yellow", markup=False)
+        self.console.print(f"note    {text}", style="yellow", markup=False)
 
     def on_end(self, history: Sequence[Mapping[str, float]]) -> None:
         """Say that the held-out clips are next."""

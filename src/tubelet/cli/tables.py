@@ -55,6 +55,8 @@ def print_report(report: Report, output: Path | None, *, as_json: bool) -> None:
     for row in report.metrics.per_class:
         table.add_row(row.name, _show(row.precision), _show(row.recall), _show(row.f1), str(row.support))
     console.print(table)
+    for remark in report.remarks:
+        console.print(f"note: {remark}", style="yellow", markup=False)
     for bad in report.failed:
         console.print(bad.message, style="red", markup=False)
     if output is not None:

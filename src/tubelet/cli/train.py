@@ -90,8 +90,12 @@ def train_model(
     from tubelet.cli.progress import Terminal, print_train_result
     from tubelet.training.train import train
 
-    recipe = resolve_recipe(data, options.config, options.list_changes() | collect(fields))
+    changes = options.list_changes() | collect(fields)
     places: dict[str, Any] = {key: getattr(options, key) for key in ("name", "runs", "resume", "overwrite")}
+    if options.resume:
+        places |= changes  # compared with the recipe of the run, which stays
+    else:
+        places["recipe"] = resolve_recipe(data, options.config, changes)
     with Terminal(quiet=options.json) as terminal:
-        result = train(data, recipe=recipe, listener=terminal, **places)
+        result = train(data, listener=terminal, **places)
     print_train_result(result, as_json=options.json)

@@ -26,8 +26,12 @@ from tubelet.errors import DataError
 
 __all__ = ["MAX_ARRAY_BYTES", "ArrayHeader", "load_features", "load_row", "read_arrays", "read_headers"]
 
-MAX_ARRAY_BYTES = 16 * 2**30
-"""Largest array that is read: all of it goes to memory."""
+MAX_ARRAY_BYTES = 4 * 2**30
+"""Largest array that is read: all of it goes to memory, in every process that reads."""
+MAX_RATIO = 1000
+"""Bytes in memory for each byte on disk, in an array above `FREE_BYTES`: voxels pack 100:1, bombs 1000:1 and more."""
+FREE_BYTES = 64 * 2**20
+"""Arrays up to this size may be packed as tightly as they like."""
 
 _MAX_MEMBERS = 1000
 _MAX_CLASSES = 100_000
@@ -60,13 +64,14 @@ def read_headers(path: str | Path) -> dict[str, ArrayHeader]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            file_bytes = Path(path).stat().st_size
             if len(entries) > _MAX_MEMBERS:
                 raise DataError(f"it holds {len(entries)} files, the limit is {_MAX_MEMBERS}")
             for entry in entries:
                 name = entry.filename.removesuffix(".npy")
                 if name in headers:
                     raise DataError(f"it holds two arrays called '{name}'")
-                headers[name] = _read_header(archive, entry)
+                headers[name] = _read_header(archive, entry, file_bytes)
     except DataError as error:
         raise DataError(f"cannot use '{path}' - {error} - write it with numpy.savez_compressed.") from None
     except _BROKEN as error:
@@ -77,7 +82,7 @@ def read_headers(path: str | Path) -> dict[str, ArrayHeader]:
     return headers
 
 
-def _read_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> ArrayHeader:
+def _read_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, file_bytes: int) -> ArrayHeader:
     with archive.open(entry) as stream:
         version = np.lib.format.read_magic(stream)
         if version not in _READERS:
@@ -88,12 +93,19 @@ def _read_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> ArrayHeade
             raise DataError(f"'{entry.filename}' has an unreadable header ({type(error).__name__})") from None
         start = stream.tell()
     header = ArrayHeader(tuple(shape), dtype)
-    _check_header(entry, header, entry.file_size - start)
+    _check_header(entry, header, entry.file_size - start, file_bytes)
     return header
 
 
-def _check_header(entry: zipfile.ZipInfo, header: ArrayHeader, held: int) -> None:
-    """Refuse an array that must not be read, or that is not as long as its header says."""
+def _check_header(entry: zipfile.ZipInfo, header: ArrayHeader, held: int, file_bytes: int) -> None:
+    """Refuse an array that must not be read, or that is not as long as its header says.
+
+    Args:
+        entry: what the archive's directory says of the array.
+        header: what the array says of itself.
+        held: bytes of its values, as the directory says.
+        file_bytes: size of the whole archive on disk, because the directory may lie.
+    """
     shape, dtype = header
     if dtype.hasobject:
         raise DataError(f"'{entry.filename}' holds Python objects, which are never unpickled")
@@ -107,7 +119,15 @@ def _check_header(entry: zipfile.ZipInfo, header: ArrayHeader, held: int) -> Non
     if promised != held:
         raise DataError(f"'{entry.filename}' states {shape} {dtype}, {promised} bytes, but holds {held} bytes")
     if promised > MAX_ARRAY_BYTES:
-        raise DataError(f"'{entry.filename}' holds {promised} bytes, the limit is {MAX_ARRAY_BYTES}")
+        raise DataError(
+            f"'{entry.filename}' holds {promised} bytes, the limit is {MAX_ARRAY_BYTES}: spread it over several files"
+        )
+    packed = min(entry.compress_size, file_bytes)
+    if promised > max(FREE_BYTES, MAX_RATIO * packed):
+        raise DataError(
+            f"'{entry.filename}' unpacks {packed} bytes to {promised}, more than {MAX_RATIO}:1, as only an array that is "
+            "all alike does: leave out what is empty"
+        )
 
 
 def _load(path: str | Path, member: str) -> Values:
@@ -149,7 +169,9 @@ def _take_row(path: str | Path, member: str, row: int) -> Values:
 
 
 def load_row(path: str | Path, member: str, row: int) -> UInt8[np.ndarray, "..."]:
-    """Copy one row of a uint8 array: a clip (time, height, width[, channel]) or a volume.
+    """Show one row of a uint8 array: a clip (time, height, width[, channel]) or a volume.
+
+    The row is a read-only view of an array that stays in memory: whoever wants to change it copies it.
 
     Args:
         path: of the .npz file.
@@ -167,7 +189,7 @@ def load_row(path: str | Path, member: str, row: int) -> UInt8[np.ndarray, "..."
             f"cannot read '{path}[{member}]' as pixels - it holds {values.dtype} - "
             "store pixels as uint8 0..255; arrays of features are for models of sequences."
         )
-    return values.copy()
+    return values
 
 
 def load_features(path: str | Path, member: str, row: int) -> Float32[np.ndarray, "..."]:

@@ -8,25 +8,35 @@ becomes a `BadSample` that travels with the batch and is counted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tubelet.data.arrays import load_row
 from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample
-from tubelet.errors import TubeletError
+from tubelet.errors import DataError, FrameOutOfRange, VideoError
 from tubelet.video.clip import Pixels, VideoInfo
 from tubelet.video.sampling import plan
 from tubelet.video.source import Video
 from tubelet.video.spec import InputSpec
 
-__all__ = ["BadSample", "Batch", "ClipDataset", "EpochOrder", "LoaderOptions", "make_loader", "open_sample"]
+__all__ = [
+    "BadSample",
+    "Batch",
+    "ClipDataset",
+    "EpochOrder",
+    "LoaderOptions",
+    "find_span",
+    "make_loader",
+    "open_sample",
+    "read_views",
+]
 
 LOADER_TIMEOUT_S = 300
 
@@ -97,7 +107,7 @@ class ClipDataset(Dataset[tuple[int, "UInt8[Tensor, '...'] | BadSample", int]]):
     seed: int = 0
     decoder: str = "pyav"
     cache_bytes: int = 0
-    _cache: dict[int, tuple[VideoInfo, Pixels]] = field(default_factory=dict, repr=False)
+    _cache: dict[int, tuple[VideoInfo, Float64[np.ndarray, " frame"], Pixels]] = field(default_factory=dict, repr=False)
     _cached_bytes: int = 0
 
     def __len__(self) -> int:
@@ -113,51 +123,70 @@ class ClipDataset(Dataset[tuple[int, "UInt8[Tensor, '...'] | BadSample", int]]):
             for pixels in self._read(index, sample, generator):
                 clip, clip_label = self.prepare(pixels, label, generator)
                 clips.append(clip)
-        except TubeletError as error:
+        except (VideoError, DataError) as error:
             return index, BadSample(index, sample.name, error.code, str(error)), label
         return index, torch.stack(clips), clip_label
 
     def _read(self, index: int, sample: Sample, generator: np.random.Generator) -> list[Pixels]:
         """Return the pixels of each view."""
         if index in self._cache:
-            info, whole = self._cache[index]
-            return [whole[row] for row in self._plan(sample, info, generator)]
+            info, times_s, whole = self._cache[index]
+            return [whole[row] for row in self._plan(sample, info, times_s, generator)]
         with open_sample(sample, self.decoder) as video:
-            info = video.info
-            rows = self._plan(sample, info, generator)
-            size = info.num_frames * info.height * info.width * info.channels
-            if self._cached_bytes + size <= self.cache_bytes and sample.start_s is None:
-                whole = video.frames().pixels
-                self._cache[index] = (info, whole)
-                self._cached_bytes += size
-                return [whole[row] for row in rows]
-            places, inverse = np.unique(rows, return_inverse=True)
-            pixels = video.frames_at(places.tolist()).pixels
-            return [pixels[row] for row in inverse.reshape(rows.shape)]
+            rows = self._plan(sample, video.info, video.times_s, generator)
+            kept = self._decode_whole(video)
+            if kept is None:
+                return read_views(video, rows)
+            self._cache[index] = (video.info, video.times_s, kept)
+            return [kept[row] for row in rows]
+
+    def _decode_whole(self, video: Video) -> Pixels | None:
+        """Decode every frame where there is room to keep them; a clip with a damaged frame is not kept.
+
+        So a clip counts as bad if the frames that are wanted do not decode, whatever the size of the cache.
+        """
+        info = video.info
+        size = info.num_frames * info.height * info.width * info.channels
+        if self._cached_bytes + size > self.cache_bytes:
+            return None
+        try:
+            whole = video.frames().pixels
+        except VideoError:
+            return None
+        self._cached_bytes += size
+        return whole
 
     def _plan(
-        self, sample: Sample, info: VideoInfo, generator: np.random.Generator
+        self, sample: Sample, info: VideoInfo, times_s: Float64[np.ndarray, " frame"], generator: np.random.Generator
     ) -> Int64[np.ndarray, "views frames"]:
-        first, count = _cut(sample, info)
-        part = info if count == info.num_frames else _shorten(info, count)
+        first, last = find_span(sample, times_s)
+        count = last - first
+        part = replace(info, num_frames=count, duration_s=info.duration_s * count / info.num_frames)
         indices = plan(part, self.spec, views=self.views, training=self.is_training, generator=generator)
         shifted: Int64[np.ndarray, "views frames"] = indices + first
         return shifted
 
 
-def _shorten(info: VideoInfo, count: int) -> VideoInfo:
-    duration_s = info.duration_s * count / info.num_frames
-    return VideoInfo(count, info.height, info.width, info.fps, duration_s, info.codec, info.rotation, info.channels)
+def read_views(video: Video, rows: Int64[np.ndarray, "views frames"]) -> list[Pixels]:
+    """Decode the frames of several views, each frame once."""
+    places, inverse = np.unique(rows, return_inverse=True)
+    pixels = video.frames_at(places.tolist()).pixels
+    return [pixels[row] for row in inverse.reshape(rows.shape)]
 
 
-def _cut(sample: Sample, info: VideoInfo) -> tuple[int, int]:
-    """Return the first frame and the number of frames of the sample's time span."""
-    if (sample.start_s is None and sample.end_s is None) or info.fps <= 0:
-        return 0, info.num_frames
-    first = min(round((sample.start_s or 0.0) * info.fps), info.num_frames - 1)
-    end_s = sample.end_s if sample.end_s is not None else info.duration_s
-    last = min(max(round(end_s * info.fps), first + 1), info.num_frames)
-    return first, last - first
+def find_span(sample: Sample, times_s: Float64[np.ndarray, " frame"]) -> tuple[int, int]:
+    """Find the frames that are first shown within the sample's time span [start, end).
+
+    Raises:
+        FrameOutOfRange: no frame begins there.
+    """
+    first, last = (int(place) for place in np.searchsorted(times_s, sample.span_s))
+    if first >= last:
+        raise FrameOutOfRange(
+            f"cannot read {sample.name!r} - no frame begins in that span, the clip's last one begins at "
+            f"{times_s[-1]:.3f} s - correct start_s and end_s."
+        )
+    return first, last
 
 
 class EpochOrder(Sampler[list[tuple[int, int]]]):

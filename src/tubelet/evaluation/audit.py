@@ -1,13 +1,16 @@
 """Ask whether a model uses time: play the same clips shuffled and backward."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from tubelet.classifier import Classifier
+from tubelet.data.catalogue import open_data
 from tubelet.data.dataset import LoaderOptions
 from tubelet.data.manifest import Manifest
+from tubelet.errors import ConfigError, DataError
 from tubelet.evaluation.evaluate import score_samples
 
 __all__ = ["TimeAudit", "audit"]
@@ -29,7 +32,7 @@ class TimeAudit:
 
 def audit(
     classifier: Classifier,
-    data: Manifest,
+    data: Manifest | str | os.PathLike[str],
     *,
     split: str = "test",
     partners: Mapping[str, str] | None = None,
@@ -39,13 +42,23 @@ def audit(
 
     Args:
         classifier: what is measured.
-        data: labelled clips.
+        data: labelled clips, as a manifest or as anything that `train` takes.
         split: which of them.
         partners: for each class, the class its clips belong to when they are played backward.
         options: batch, workers, decoder.
+
+    Raises:
+        DataError: no clips in the split, none that can be read, or other classes than the model's.
+        ConfigError: a class without a partner.
     """
-    manifest = data.with_classes(classifier.classes)
+    manifest = data if isinstance(data, Manifest) else open_data(data, split_if_missing=False)
+    manifest = manifest.with_classes(classifier.classes)
     samples = manifest.select(split)
+    if not samples:
+        raise DataError(f"cannot audit on split '{split}' of {manifest.origin} - it has no clips there - name another.")
+    strangers = sorted(set(classifier.classes) - set(partners)) if partners else []
+    if strangers:
+        raise ConfigError(f"cannot audit with these partners - '{strangers[0]}' has none - name one for every class.")
     outcomes = {
         order: score_samples(classifier, samples, manifest, order=order, options=options)
         for order in ("ordered", "shuffled", "reversed")

@@ -6,7 +6,7 @@ Scores are per video: the probabilities of all its views are averaged. Every hea
 import csv
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,13 +18,21 @@ from jaxtyping import Float64, Int64
 from tubelet import files
 from tubelet.classifier import Classifier
 from tubelet.config import read_config
+from tubelet.data.assignments import apply_assignments, find_trained, read_assignments
 from tubelet.data.catalogue import open_data
 from tubelet.data.dataset import BadSample, ClipDataset, EpochOrder, LoaderOptions, make_loader
 from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample, normalize_split
-from tubelet.errors import DataError
-from tubelet.metrics import ClassificationMetrics, format_report, measure_classification
-from tubelet.prediction.load import load
+from tubelet.errors import ConfigError, DataError
+from tubelet.metrics import (
+    ClassificationMetrics,
+    Interval,
+    estimate_bootstrap,
+    estimate_wilson,
+    format_report,
+    measure_classification,
+)
+from tubelet.prediction.load import find_model, load
 from tubelet.recipes.recipe import Recipe
 from tubelet.report.figures import draw_confusion
 from tubelet.transforms.preparation import fit
@@ -51,6 +59,10 @@ class Report:
     """Hold the figures of one evaluation and what they depend on."""
 
     metrics: ClassificationMetrics
+    interval: Interval
+    """95 % interval of the accuracy."""
+    interval_over: str
+    """What was drawn anew for it: `clips` (Wilson's), or whole groups where clips come in groups (bootstrap)."""
     n: int
     """Clips that were scored."""
     n_failed: int
@@ -63,13 +75,16 @@ class Report:
     """Hash of the clips' names, labels and splits."""
     seconds: float
     failed: tuple[BadSample, ...] = field(default=())
+    remarks: tuple[str, ...] = ()
+    """What makes the figures say less than they seem to, such as clips the model was trained on."""
 
     def to_dict(self) -> dict[str, Any]:
         """Turn into JSON values, headline figures first."""
         metrics = self.metrics
         return {
             "top1": metrics.top1,
-            "top1_interval_95": [metrics.top1_interval.low, metrics.top1_interval.high],
+            "top1_interval_95": [self.interval.low, self.interval.high],
+            "interval_over": self.interval_over,
             "top_k": metrics.top_k,
             "k": metrics.k,
             "n": self.n,
@@ -82,15 +97,16 @@ class Report:
             "seconds": round(self.seconds, 2),
             "metrics": metrics.to_dict(),
             "failed": [asdict(bad) for bad in self.failed],
+            "remarks": list(self.remarks),
         }
 
     def headline(self) -> str:
         """State the result in one line."""
         metrics = self.metrics
-        interval = metrics.top1_interval
+        interval, over = self.interval, self.interval_over
         top_k = f"  top-{metrics.k} {metrics.top_k:.2%}" if metrics.k < len(metrics.classes) else ""
         return (
-            f"top-1 {metrics.top1:.2%} (95 % interval {interval.low:.1%} to {interval.high:.1%}){top_k}"
+            f"top-1 {metrics.top1:.2%} (95 % interval over {over} {interval.low:.1%} to {interval.high:.1%}){top_k}"
             f"  macro F1 {metrics.macro.f1:.3f}  ({self.n} clips of '{self.split}', {self.n_failed} failed)"
         )
 
@@ -180,7 +196,13 @@ def evaluate(
     """
     started = time.perf_counter()
     classifier = model if isinstance(model, Classifier) else load(model, device=device)
-    manifest = data if isinstance(data, Manifest) else _open(model, data, split)
+    if views < 1:
+        raise ConfigError(f"cannot evaluate with {views} views - a video has at least one - give 1 or more.")
+    remarks: tuple[str, ...] = ()
+    if isinstance(data, Manifest):
+        manifest = data
+    else:
+        manifest, remarks = _open(model, data, split)
     samples = manifest.select(split)
     if not samples:
         raise DataError(
@@ -202,8 +224,11 @@ def evaluate(
             f"the first says: {scored.bad[0].message}"
         )
     metrics = measure_classification(scored.scores, scored.labels, classifier.classes)
+    interval, over = _measure_interval(scored)
     report = Report(
         metrics=metrics,
+        interval=interval,
+        interval_over=over,
         n=len(scored.labels),
         n_failed=len(scored.bad),
         split=split,
@@ -213,6 +238,7 @@ def evaluate(
         digest=manifest.digest,
         seconds=time.perf_counter() - started,
         failed=scored.bad,
+        remarks=remarks,
     )
     if output is not None:
         write_report(Path(output), report, scored, classifier.classes)
@@ -239,24 +265,59 @@ def write_report(folder: Path, report: Report, scored: Scored, classes: tuple[st
             writer.writerow([bad.name, "", f"error:{bad.code}", ""])
 
 
-def _open(model: object, data: str | os.PathLike[str] | None, split: str) -> Manifest:
-
+def _open(model: object, data: str | os.PathLike[str] | None, split: str) -> tuple[Manifest, tuple[str, ...]]:
+    """Open the clips to test on, and say which of them the model has seen already."""
+    run = _find_run(model)
+    assigned = read_assignments(run / "splits.csv") if run and (run / "splits.csv").exists() else {}
     if data is not None:
         manifest = open_data(os.fspath(data), split_if_missing=False)
-        if manifest.select(split) or any(sample.split for sample in manifest.samples):
-            return manifest
-        everything = tuple(replace(sample, split=normalize_split(split)) for sample in manifest.samples)
-        return replace(manifest, samples=everything)
-    config = Path(str(model)) / "config.yaml"
-    if isinstance(model, Classifier) or not config.exists():
+        if not any(sample.split for sample in manifest.samples):
+            known = apply_assignments(manifest, assigned)
+            samples = tuple(replace(sample, split=sample.split or normalize_split(split)) for sample in known.samples)
+            manifest = replace(manifest, samples=samples)
+        return manifest, _remark(manifest, assigned, split)
+    if run is None:
         raise DataError(
-            "cannot evaluate - no data was named, and the model has no run folder that names some - name it."
+            "cannot evaluate - no data was named, and the model has no run folder that names some - name some."
         )
-    recipe = read_config(config, Recipe).data
-    return open_data(
-        recipe.source,
-        group_by=recipe.group_by,
-        val=recipe.val_fraction,
-        test=recipe.test_fraction,
-        seed=recipe.split_seed,
-    )
+    recipe = read_config(run / "config.yaml", Recipe).data
+    manifest = open_data(recipe.source, group_by=recipe.group_by, split_if_missing=False)
+    if assigned:
+        manifest = apply_assignments(manifest, assigned)
+    return manifest, _remark(manifest, assigned, split)
+
+
+def _find_run(model: object) -> Path | None:
+    if isinstance(model, Classifier):
+        return None
+    folder = find_model(str(model)).parent
+    return folder if (folder / "config.yaml").exists() else None
+
+
+def _remark(manifest: Manifest, assigned: Mapping[str, str], split: str) -> tuple[str, ...]:
+    """Say what makes the figures say less than they seem to."""
+    remarks = []
+    seen = find_trained(manifest, assigned, split) if normalize_split(split) == "test" else []
+    if seen:
+        remarks.append(f"{len(seen)} of the clips tested were trained or validated on, such as {seen[0]}.")
+    present = {sample.name for sample in manifest.samples}
+    lost = [name for name, own in assigned.items() if own == normalize_split(split) and name not in present]
+    if lost and len(lost) < sum(own == normalize_split(split) for own in assigned.values()):
+        remarks.append(f"{len(lost)} clips of the run's '{split}' split are gone, such as {lost[0]}.")
+    return tuple(remarks)
+
+
+def _measure_interval(scored: Scored) -> tuple[Interval, str]:
+    """Estimate how far the accuracy may be from the truth: whole groups are drawn anew where clips come in groups."""
+    right = scored.scores.argmax(1) == scored.labels
+    groups = [sample.group for sample in scored.samples]
+    names = {group for group in groups if group is not None}
+    if None not in groups and 1 < len(names) < len(groups):
+        members = np.unique(np.array(groups), return_inverse=True)[1].astype(np.int64)
+        values = right.astype(np.float64)
+        interval = estimate_bootstrap(
+            lambda rows: float(values[rows].mean()), len(values), np.random.default_rng(0), groups=members
+        )
+        if interval is not None:
+            return interval, f"{len(names)} groups"
+    return estimate_wilson(int(right.sum()), len(right)), "clips"

@@ -51,6 +51,13 @@ class ModelRecipe:
     changes: Mapping[str, int | float | str | bool | tuple[int, ...]] = field(default_factory=dict)
     """Fields of the model's configuration to change, such as `dropout: 0.1` or `depth: 6`."""
 
+    def __post_init__(self) -> None:
+        for name in ("name", "num_classes"):
+            if name in self.changes:
+                raise ConfigError(
+                    f"model.changes cannot change '{name}' - the data or model.name decides it - remove it."
+                )
+
 
 @dataclass(frozen=True)
 class OptimizerRecipe:
@@ -74,6 +81,12 @@ class OptimizerRecipe:
     def __post_init__(self) -> None:
         if not self.lr > 0:
             raise ConfigError(f"optimizer.lr must be positive - found {self.lr} - 1e-3 or 1e-4 are usual.")
+        if self.weight_decay < 0 or self.clip_norm < 0 or self.min_lr < 0 or self.warmup_epochs < 0:
+            raise ConfigError(
+                "optimizer.weight_decay, clip_norm, min_lr and warmup_epochs cannot be negative - give 0 or more."
+            )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"optimizer.betas are shares - found {self.betas} - (0.9, 0.999) is usual.")
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"optimizer.label_smoothing is a share - found {self.label_smoothing} - give 0 to 0.99.")
 
@@ -105,6 +118,10 @@ class TrainingRecipe:
         for name in ("epochs", "batch", "accumulate", "save_every_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"training.{name} must be at least 1 - found {getattr(self, name)} - give 1 or more.")
+        if self.seed < 0 or self.patience < 0:
+            raise ConfigError(
+                f"training.seed and patience cannot be negative - found {self.seed}, {self.patience} - give 0 or more."
+            )
 
 
 SMALL_DATA = Augmentation(crop_scale=(0.5, 1.0), crop_ratio=(0.75, 1.333), brightness=0.3, contrast=0.3, saturation=0.3)
@@ -113,7 +130,7 @@ SMALL_DATA = Augmentation(crop_scale=(0.5, 1.0), crop_ratio=(0.75, 1.333), brigh
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hold all that a run depends on: stored in the run folder and in every checkpoint."""
+    """Hold all that a run depends on: stored in the run folder, and compared with every checkpoint on resume."""
 
     data: DataRecipe = field(default_factory=DataRecipe)
     model: ModelRecipe = field(default_factory=ModelRecipe)

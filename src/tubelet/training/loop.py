@@ -90,25 +90,26 @@ def train_epoch(
     precision = choose_precision(recipe.training.precision, device)
     classifier.model.train()
     optimizer.zero_grad(set_to_none=True)
+    pending = 0
     for number, batch in _timed(batches, totals, num_batches):
         started = time.perf_counter()
-        group_start = number // every * every
-        group_size = min(every, num_batches - group_start)
         if len(batch.labels):
             _seed(recipe.training.seed, epoch, number)
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 logits = classifier.model(normalize(batch.clips.to(device, non_blocking=True), classifier.input_spec))
                 loss = _compute_loss(logits, batch, recipe)
             value = _check_finite(loss, epoch, number)
-            (loss / group_size).backward()  # type: ignore[no-untyped-call]
+            (loss * len(batch.labels)).backward()  # type: ignore[no-untyped-call]
+            pending += len(batch.labels)
             totals.add(value, logits.detach(), batch)
         totals.bad.extend(batch.bad)
-        if number + 1 == group_start + group_size:
+        if (number + 1) % every == 0 or number + 1 == num_batches:
             schedule.apply(optimizer, epoch * steps_per_epoch + number // every)
-            if recipe.optimizer.clip_norm > 0:
-                nn.utils.clip_grad_norm_(classifier.model.parameters(), recipe.optimizer.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            if pending:
+                _finish_gradient(classifier.model, pending, recipe.optimizer.clip_norm, f"epoch {epoch + 1}")
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                pending = 0
             totals.compute_s += time.perf_counter() - started
             on_step(number + 1, totals)
         else:
@@ -141,6 +142,23 @@ def _timed(batches: Iterable[Batch], totals: Totals, num_batches: int) -> Iterat
 
 def _seed(seed: int, epoch: int, number: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, epoch, number]).generate_state(1, np.uint64)[0] >> 1))
+
+
+def _finish_gradient(model: nn.Module, count: int, clip_norm: float, where: str) -> None:
+    """Turn the sum of gradients over `count` clips into their mean, and clip its norm.
+
+    Raises:
+        TrainingError: a norm that is no number; the weights have not moved.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    for parameter in parameters:
+        parameter.grad.div_(count)  # type: ignore[union-attr]
+    norm = float(nn.utils.clip_grad_norm_(parameters, clip_norm if clip_norm > 0 else float("inf")))
+    if not np.isfinite(norm):
+        raise TrainingError(
+            f"cannot go on with {where} - the norm of the gradient is {norm} - lower optimizer.lr, or set "
+            "training.precision to fp32; the last checkpoint is intact."
+        )
 
 
 def _compute_loss(logits: Tensor, batch: Batch, recipe: Recipe) -> Tensor:

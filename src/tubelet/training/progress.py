@@ -1,5 +1,6 @@
 """Tell whoever listens how a run goes."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -11,7 +12,7 @@ from tubelet.data.manifest import Manifest
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.loop import Totals
 
-__all__ = ["SILENT", "Listener", "Silent"]
+__all__ = ["QUIET", "Listener", "Quiet"]
 
 
 @runtime_checkable
@@ -40,8 +41,8 @@ class Listener(Protocol):
         """The last epoch is over."""
 
 
-class Silent:
-    """Listen and say nothing."""
+class Quiet:
+    """Listen and say nothing, but for what the user should know: that becomes a warning."""
 
     def on_data(self, done: int, total: int) -> None:
         """Ignore it."""
@@ -56,14 +57,16 @@ class Silent:
         """Ignore it."""
 
     def on_bad(self, bad: Sequence[BadSample]) -> None:
-        """Ignore it."""
+        """Warn."""
+        warnings.warn(f"{len(bad)} clips could not be read and were left out, first: {bad[0].message}", stacklevel=2)
 
     def on_remark(self, text: str) -> None:
-        """Ignore it."""
+        """Warn."""
+        warnings.warn(text, stacklevel=2)
 
     def on_end(self, history: Sequence[Mapping[str, float]]) -> None:
         """Ignore it."""
 
 
-SILENT: Listener = Silent()
+QUIET: Listener = Quiet()
 """The listener of those who look at the run folder instead."""

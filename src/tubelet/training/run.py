@@ -2,10 +2,11 @@
 
     runs/NAME/
         config.yaml        the resolved recipe
+        splits.csv         which clip was in which split
         model/             the best weights so far: model.safetensors, config.json
         last.ckpt          where to go on from; previous.ckpt the one before
         metrics.csv        one row an epoch
-        log.jsonl          one object an event
+        log.jsonl          one object an event: start, evaluation
         bad_samples.jsonl  clips that could not be read (only where there are some)
         *.png, report.json, predictions.csv, ...
 
@@ -15,6 +16,7 @@ Every file is written under another name and renamed when whole; checkpoints car
 import csv
 import io
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -33,6 +35,15 @@ from tubelet.training.loop import Totals
 __all__ = ["Progress", "Run", "load_checkpoint", "save_checkpoint"]
 
 CHECKPOINT_FORMAT = 1
+CHECKPOINTS = ("last.ckpt", "last.ckpt.next", "previous.ckpt")
+"""Newest first; `next` is whole where a run died between writing and renaming it."""
+OWN_FILES = (
+    *("config.yaml", "splits.csv", "metrics.csv", "log.jsonl", "bad_samples.jsonl", *CHECKPOINTS),
+    *("report.json", "evaluation.json", "classification_report.txt", "confusion.json", "predictions.csv"),
+    *("curves.png", "class_distribution.png", "confusion.png"),
+)
+"""What a run may write: all that `--overwrite` may remove."""
+OWN_FOLDERS = ("model", ".model.old", ".model.new")
 
 
 @dataclass
@@ -126,16 +137,29 @@ class Run:
             TrainingError: there is a run of that name already.
         """
         run = cls(folder)
+        if folder.name in ("", "..") or folder == folder.parent:
+            raise TrainingError(f"cannot start run {str(folder)!r} - it names no folder of its own - choose a --name.")
         if run.config_path.exists() and not overwrite:
             raise TrainingError(
                 f"cannot start run {str(folder)!r} - it exists already - continue it with --resume, "
                 "replace it with --overwrite, or choose another --name."
             )
+        if folder.exists() and not run.config_path.exists() and any(folder.iterdir()):
+            raise TrainingError(
+                f"cannot start run {str(folder)!r} - the folder holds something that is no run - choose another --name."
+            )
         folder.mkdir(parents=True, exist_ok=True)
-        for old in (*folder.glob("*.ckpt*"), *folder.glob("*.csv"), *folder.glob("*.json*"), *folder.glob("*.png")):
-            old.unlink()
+        run.clear()
         files.write_text(run.config_path, write_config(recipe))
         return run
+
+    def clear(self) -> None:
+        """Remove what an earlier run of that name wrote, and nothing else."""
+        for name in OWN_FILES:
+            (self.folder / name).unlink(missing_ok=True)
+        for name in OWN_FOLDERS:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        files.remove_leftovers(self.folder)
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
@@ -165,6 +189,11 @@ class Run:
         return self.folder / "model"
 
     @property
+    def splits_path(self) -> Path:
+        """Which clip was in which split."""
+        return self.folder / "splits.csv"
+
+    @property
     def checkpoint_path(self) -> Path:
         """Where to go on from."""
         return self.folder / "last.ckpt"
@@ -180,13 +209,13 @@ class Run:
             The checkpoint, or None where the run died before its first one; and a remark where an older one had to do.
         """
         remark = ""
-        for path in (self.checkpoint_path, self.checkpoint_path.with_name("previous.ckpt")):
+        for path in (self.folder / name for name in CHECKPOINTS):
             if not path.exists():
                 continue
             try:
-                return load_checkpoint(path), remark
+                return load_checkpoint(path), remark and f"{remark} Going on from {path.name} instead."
             except CheckpointError as error:
-                remark = f"{error} Going on from {path.with_name('previous.ckpt').name} instead."
+                remark = str(error)
         if remark:
             raise CheckpointError(f"cannot resume {str(self.folder)!r} - no intact checkpoint is left - start it anew.")
         return None, remark
@@ -200,14 +229,19 @@ class Run:
                 writer.writerows(history)
 
     def log(self, event: str, **values: Any) -> None:
-        """Append one event to log.jsonl."""
-        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **values})
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(line + "\n")
+        """Append one event to log.jsonl, on a line of its own even where the line before was cut off by a crash."""
+        plain = {key: None if value != value else value for key, value in values.items()}  # noqa: PLR0124 - not a number
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **plain}, allow_nan=False)
+        with (self.folder / "log.jsonl").open("ab+") as log:
+            if log.tell() > 0:
+                log.seek(-1, 2)
+                line = line if log.read(1) == b"\n" else f"\n{line}"
+            log.write(line.encode() + b"\n")
 
     def write_bad_samples(self, bad: Sequence[BadSample]) -> None:
-        """List the clips that could not be read, once each."""
-        distinct = {sample.name: sample for sample in bad}
+        """Add the clips that could not be read to the list, once each."""
+        path = self.folder / "bad_samples.jsonl"
+        known = [json.loads(row) for row in path.read_text().splitlines()] if path.exists() else []
+        distinct = {row["name"]: row for row in (*known, *map(asdict, bad))}
         if distinct:
-            rows = [json.dumps(asdict(sample)) for _, sample in sorted(distinct.items())]
-            files.write_text(self.folder / "bad_samples.jsonl", "\n".join(rows) + "\n")
+            files.write_text(path, "".join(f"{json.dumps(distinct[name])}\n" for name in sorted(distinct)))

@@ -1,5 +1,6 @@
 """Open anything that holds moving pictures, and give exact frames of it."""
 
+import math
 import operator
 import os
 from collections.abc import Iterable
@@ -8,9 +9,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float64, Shaped
 
-from tubelet.errors import FrameOutOfRange
+from tubelet.errors import ConfigError, FrameOutOfRange, NotAVideo, VideoError
 from tubelet.video.clip import Clip, VideoInfo
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ __all__ = ["Source", "Video"]
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Shaped[np.ndarray, "..."]
 """A path of a file or of a folder of images, the bytes of a file, or an array (time, height, width[, channel])."""
 
+MAX_THREADS = 64
+"""More decoder threads than this take memory and give no speed."""
+
 
 class Video:
     """Open a video and read exact frames from it.
@@ -31,11 +35,12 @@ class Video:
             (time, height, width) or (time, height, width, channel), such as a volume.
         decoder: `pyav` (default), `torchcodec` or `decord`; all give the same frames.
         stream: which stream of the file; None takes the best picture stream.
-        threads: decoder threads.
-        fps: rate assumed for sources that carry no times (arrays, folders), in frames per second.
+        threads: decoder threads, 1 to 64.
+        fps: rate assumed for sources that carry no times (arrays, folders), in frames per second; above 0.
 
     Raises:
         VideoError: where the source cannot be opened; `.code` says why, the text holds the source's name.
+        ConfigError: `fps` or `threads` out of range.
 
     Example:
         >>> video = Video(np.zeros((8, 4, 6, 3), np.uint8), fps=4)
@@ -43,6 +48,8 @@ class Video:
         (8, 2.0)
         >>> video.frames_at([7, 0, 0]).times_s.tolist()
         [1.75, 0.0, 0.0]
+        >>> video.times_s[-1].item()
+        1.75
     """
 
     def __init__(
@@ -54,13 +61,21 @@ class Video:
         threads: int = 1,
         fps: float = 25.0,
     ) -> None:
+        _check_options(fps, threads)
         self._media: Media | None = None
         self._reader: Reader
+        self._is_closed = False
+        self._times_s: Float64[np.ndarray, " frame"] | None = None
         if isinstance(source, np.ndarray):
             from tubelet.video.decoders.arrays import ArrayReader
 
             self.name = f"<array {'x'.join(map(str, source.shape))}>"
             self._reader = ArrayReader(source, fps)
+        elif not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview):
+            raise NotAVideo(
+                f"cannot read a {type(source).__name__} as a video - found {str(source)[:80]!r} - give the path of a file "
+                "or of a folder of images, the bytes of a file, or a uint8 array (time, height, width[, channel])."
+            )
         elif not isinstance(source, bytes | bytearray | memoryview) and os.path.isdir(source):  # noqa: PTH112
             from tubelet.video.decoders.images import FolderReader
 
@@ -95,6 +110,15 @@ class Video:
         return self._reader.info
 
     @property
+    def times_s(self) -> Float64[np.ndarray, " frame"]:
+        """Return when each frame is shown, in seconds from the first: of all frames, and without decoding any."""
+        if self._times_s is None:
+            times_s = np.array(self._reader.times_s(list(range(self.info.num_frames))), np.float64)
+            times_s.flags.writeable = False
+            self._times_s = times_s
+        return self._times_s
+
+    @property
     def bytes_read(self) -> int:
         """Count the bytes fetched from the file so far; 0 for arrays and folders."""
         return self._media.file.bytes_read if self._media else 0
@@ -111,8 +135,10 @@ class Video:
 
         Raises:
             FrameOutOfRange: an index that the video does not have.
-            VideoError: a frame that does not decode.
+            VideoError: a frame that does not decode, or a video that was closed.
         """
+        if self._is_closed:
+            raise VideoError(f"cannot read frames of {self.name!r} - it is closed - open it again with Video(...).")
         wanted = [self._check_index(index) for index in indices]
         distinct = sorted(set(wanted))
         if not distinct:
@@ -131,7 +157,8 @@ class Video:
         return self.frames_at(range(self.info.num_frames))
 
     def close(self) -> None:
-        """Give the file and the decoder back; closing twice is harmless."""
+        """Give the file and the decoder back; `info` and `times_s` stay. Closing twice is harmless."""
+        self._is_closed = True
         self._reader.close()
         if self._media is not None:
             self._media.close()
@@ -162,3 +189,12 @@ class Video:
                 f"give indices from 0 to {num_frames - 1}."
             )
         return number
+
+
+def _check_options(fps: float, threads: int) -> None:
+    if not (math.isfinite(fps) and fps > 0):
+        raise ConfigError(f"cannot open a video at fps={fps} - found no rate - give frames per second above 0.")
+    if not 1 <= threads <= MAX_THREADS:
+        raise ConfigError(
+            f"cannot open a video with threads={threads} - out of range - give 1 to {MAX_THREADS} decoder threads."
+        )

@@ -1,6 +1,7 @@
 """Turn what FFmpeg's binding raises into our errors: one kind a cause, always with the source's name."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 
 import av
@@ -8,10 +9,47 @@ import av
 from tubelet.errors import Corrupt, DecodeTimeout, TooLarge, Truncated, UnsupportedCodec, VideoError
 from tubelet.video.opening import Media
 
-__all__ = ["TIMEOUT_S", "explain", "explain_missing"]
+__all__ = ["DECODE_BUDGET_S", "TIMEOUT_S", "Budget", "explain", "explain_missing"]
 
 TIMEOUT_S = 20.0
 """Longest wait for a source's bytes."""
+DECODE_BUDGET_S = 60.0
+"""Seconds of decoding that every call may take, before what is added for wanted frames and for the file's size."""
+FRAME_BUDGET_S = 1.0
+"""Seconds more for each wanted frame: some ten times what the largest allowed picture needs."""
+MEGABYTE_BUDGET_S = 2.0
+"""Seconds more for each megabyte of the file: ordinary video needs a tenth; a bomb is a small file."""
+
+
+class Budget:
+    """Stop a call whose decoding is out of all proportion to the frames it wants and to the bytes it reads.
+
+    With one decoder thread the calling thread's own processor time counts, so that neither a busy machine nor a slow
+    disk stops honest work; with several it is wall time, because what they use cannot be told from other work.
+
+    Args:
+        media: the source that is being read.
+        wanted: how many frames the call is to give.
+        threads: decoder threads.
+    """
+
+    def __init__(self, media: Media, wanted: int, threads: int) -> None:
+        self._name = media.name
+        self._clock = time.thread_time if threads == 1 else time.monotonic
+        self._seconds = DECODE_BUDGET_S + FRAME_BUDGET_S * wanted + MEGABYTE_BUDGET_S * media.file.size_bytes / 1e6
+        self._end_s = self._clock() + self._seconds
+
+    def check(self) -> None:
+        """Let the work go on, or end it.
+
+        Raises:
+            DecodeTimeout: the budget is used up.
+        """
+        if self._clock() > self._end_s:
+            raise DecodeTimeout(
+                f"cannot decode {self._name!r} - it took more than {self._seconds:.0f} s, far beyond its size - "
+                "convert it to H.264 with a key frame every few seconds, or ask for fewer frames at a time."
+            )
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from tubelet.errors import (
 )
 from tubelet.shapes import Size
 from tubelet.video.clip import Pixels, VideoInfo
-from tubelet.video.decoders.failures import TIMEOUT_S, explain, explain_missing
+from tubelet.video.decoders.failures import TIMEOUT_S, Budget, explain, explain_missing
 from tubelet.video.decoders.packets import PacketLog, read_iso_table, read_packets
 from tubelet.video.frame_table import FrameTable
 from tubelet.video.opening import DEMUXERS, MAX_PIXELS, Media
@@ -35,7 +35,11 @@ MAX_STREAMS = 16
 _UNSTATED_DEMUXERS = frozenset(["matroska", "mpegts", "h264", "hevc", "mpegvideo", "m4v", "mpeg"])
 """Formats whose first frame must be decoded to know its turn (matroska) or its size, which may change later."""
 MAX_ANIMATION_PIXELS = 4_000_000_000
-"""Pixels over all frames of a GIF or APNG: kilobytes may stand for hours of decoding."""
+"""Pixels over all frames of an animation that lean on one another: kilobytes may stand for hours of decoding."""
+_ANIMATION_CODECS = frozenset(["gif", "apng"])
+"""Codecs whose every picture may lean on all before it, whatever the container calls a key frame."""
+_DELTA_CODECS = frozenset(["png", "qtrle"])
+"""Codecs that store next to nothing for a picture without change; after a key frame they begin anew."""
 CODECS = frozenset(
     [
         "h264",
@@ -104,6 +108,7 @@ class PyavReader:
         self._threads = threads
         self._reformatter = VideoReformatter()
         self._packets: list[av.Packet[av.VideoStream]] | None = None
+        self._budget = Budget(media, 0, threads)
         with explain(media, "open"):
             self._open(stream)
             self._table = self._read_table()
@@ -131,6 +136,7 @@ class PyavReader:
     def frames_at(self, indices: list[int]) -> Pixels:
         """Decode distinct ascending frames; uint8 (time, height, width, 3)."""
         pixels = np.empty((len(indices), self.info.height, self.info.width, 3), np.uint8)
+        self._budget = Budget(self._media, len(indices), self._threads)
         with explain(self._media, "decode"):
             missing = self._decode_into(pixels, indices)
         if missing:
@@ -198,17 +204,28 @@ class PyavReader:
             self._packets = log.packets
             if self._packets is None:
                 self._rewind()
+        self._check_animation(table)
         if self._is_doubtful(table):
             table = self._scan(table, log)
-        area = self._stream.codec_context.width * self._stream.codec_context.height
-        if self._media.demuxer in ("gif", "apng") and area * table.num_frames > MAX_ANIMATION_PIXELS:
-            raise TooLarge(
-                f"cannot decode {self._media.name!r} - {table.num_frames} frames of {area} pixels, which lean on one "
-                f"another, are over {MAX_ANIMATION_PIXELS} - convert it to .mp4."
-            )
         if table.num_frames == 0:
             raise Truncated(f"cannot decode {self._media.name!r} - it holds no frame - copy or download it again.")
         return table
+
+    def _check_animation(self, table: FrameTable) -> None:
+        """Refuse an animation, in any container, of which one late frame costs the decoding of all before it."""
+        context = self._stream.codec_context
+        count = 0
+        if context.codec.name in _ANIMATION_CODECS:
+            count = len(table.ids)
+        elif context.codec.name in _DELTA_CODECS:
+            starts = np.flatnonzero(table.is_key)
+            count = int(np.diff(starts, prepend=0, append=len(table.ids)).max())
+        area = context.width * context.height
+        if count * area > MAX_ANIMATION_PIXELS:
+            raise TooLarge(
+                f"cannot decode {self._media.name!r} - {count} frames of {area} pixels, which lean on one "
+                f"another, are over {MAX_ANIMATION_PIXELS} - convert it to .mp4."
+            )
 
     def _is_doubtful(self, table: FrameTable) -> bool:
         """Say whether only decoding can tell which packets are shown, or in which order.
@@ -289,27 +306,33 @@ class PyavReader:
         last = wanted[-1]
         can_skip = self._threads == 1
         is_skipping = False
-        for number, packet in self._packets_from(start):
-            if not self._table.is_timed:
-                packet.pts = number
-            if can_skip and is_skipping == (number in remaining):
-                is_skipping = not is_skipping
-                context.skip_frame = "NONREF" if is_skipping else "DEFAULT"
-            yield from context.decode(packet)
-            if number >= last:
-                break
-        if is_skipping:
+        try:
+            for number, packet in self._packets_from(start):
+                if not self._table.is_timed:
+                    packet.pts = number
+                if can_skip and is_skipping == (number in remaining):
+                    is_skipping = not is_skipping
+                    context.skip_frame = "NONREF" if is_skipping else "DEFAULT"
+                yield from context.decode(packet)
+                if number >= last:
+                    break
             context.skip_frame = "DEFAULT"
-        yield from context.decode(None)
-        context.flush_buffers()
+            yield from context.decode(None)
+        finally:
+            # Whatever ends a read, the next one begins with a decoder that holds nothing and leaves out nothing.
+            context.skip_frame = "DEFAULT"
+            context.flush_buffers()
 
     def _packets_from(self, start: int) -> Iterator[tuple[int, "av.Packet[av.VideoStream]"]]:
         """Yield (number, packet) from packet `start` on; the decoder may have to begin there."""
         if self._packets is not None:
-            yield from enumerate(self._packets[start:], start)
+            for number, packet in enumerate(self._packets[start:], start):
+                self._budget.check()
+                yield number, packet
             return
         number = self._seek(start) if self._table.is_timed else self._rewind()
         for packet in self._container.demux(self._stream):
+            self._budget.check()
             if packet.size == 0:
                 continue
             if self._table.is_timed:
