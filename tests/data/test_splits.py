@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tubelet.data.catalogue import open_data
 from tubelet.data.manifest import Manifest, check_manifest, read_manifest
 from tubelet.data.sample import Sample
 from tubelet.data.splits import fold_manifest, split_manifest
@@ -88,10 +89,7 @@ def test_a_class_with_too_few_groups_stays_in_train_and_is_reported():
     counts = divided.counts()
     assert [counts[split]["two"] for split in ("train", "val", "test")] == [1, 0, 1]
     assert [counts[split]["one"] for split in ("train", "val", "test")] == [6, 0, 0]
-    assert divided.notes == (
-        "too few groups to give 'val' a sample of 2 of 3 classes: 'one', 'two'",
-        "too few groups to give 'test' a sample of 1 of 3 classes: 'one'",
-    )
+    assert divided.notes == ("2 of 3 classes have too few groups to be in each of 3 splits: 'one', 'two'",)
 
 
 def test_the_split_depends_on_names_and_seed_alone():
@@ -161,6 +159,49 @@ def test_parts_of_one_video_stay_together():
         splits[sample.source].add(sample.split)
     assert all(len(found) == 1 for found in splits.values())
     assert {next(iter(found)) for found in splits.values()} == {"train", "val", "test"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.one_of(st.none(), st.integers(0, 30))), min_size=8, max_size=60),
+    st.integers(0, 3),
+)
+def test_parts_of_one_video_stay_together_whatever_their_groups(parts, seed):
+    samples = tuple(
+        Sample(
+            f"/data/{video}.mp4",
+            f"c{number % 2}",
+            None,
+            None if group is None else f"g{group}",
+            float(number),
+            number + 1.0,
+        )
+        for number, (video, group) in enumerate(parts)
+    )
+    samples += tuple(Sample(f"/data/own{number}.mp4", f"c{number % 2}") for number in range(4))
+    manifest = Manifest(samples, ("c0", "c1"), "/data")
+    for divided in (split_manifest(manifest, seed=seed), fold_manifest(manifest, 2, 0, seed=seed)):
+        check_groups_are_whole(divided)
+        splits = defaultdict(set)
+        for sample in divided.samples:
+            splits[sample.source].add(sample.split)
+        assert all(len(found) == 1 for found in splits.values())
+    shuffled = replace(manifest, samples=samples[::-1])
+    assert splits_by_name(split_manifest(shuffled, seed=seed)) == splits_by_name(split_manifest(manifest, seed=seed))
+
+
+def test_what_is_suspicious_is_told_of_the_split_that_is_used_and_once(tmp_path):
+    for label, count in (("common", 30), ("rare", 1)):
+        (tmp_path / label).mkdir()
+        for number in range(count):
+            (tmp_path / label / f"{number}.mp4").write_bytes(b"x")
+    manifest = open_data(tmp_path)
+    assert manifest.notes == (
+        "1 of 2 classes have too few groups to be in each of 3 splits: 'rare'",
+        "1 of 2 classes have no sample in 'val': 'rare'",
+        "1 of 2 classes have no sample in 'test': 'rare'",
+    )
+    assert open_data(tmp_path, split_if_missing=False).notes == ()
 
 
 def test_rows_of_one_array_file_are_samples_of_their_own():

@@ -2,8 +2,9 @@
 
     samples -> groups (one recording each) -> spread over splits, largest first -> single moves until none helps
 
-A group is never torn: clips of one recording look alike, and a model that has seen one of them in training recognizes
-the others without having learned the class. The result depends on the names, groups and seed alone; not on the order
+A group is never torn, and neither is a video of which parts are labelled: clips of one recording look alike, and a model
+that has seen one of them in training recognizes the others without having learned the class. Where parts of one video
+are in different groups, those groups are joined. The result depends on the names, groups and seed alone; not on the order
 of the rows, the folder they lie in, or the version of a random generator.
 """
 
@@ -95,38 +96,62 @@ def _divide(manifest: Manifest, samples: Sequence[Sample], shares: Mapping[str, 
         replace(sample, split=chosen[_group_of(manifest, sample)]) if sample.split == former else sample
         for sample in manifest.samples
     )
-    result = replace(manifest, samples=divided)
-    return replace(result, notes=(*manifest.notes, *_report(result, tuple(wanted))))
+    return replace(manifest, samples=divided, notes=(*manifest.notes, *_report(manifest, samples, len(wanted))))
 
 
-def _report(manifest: Manifest, splits: Sequence[str]) -> list[str]:
-    """Name the classes that a chosen split could not be given."""
-    counts = manifest.counts()
-    totals = Counter(sample.label for sample in manifest.samples)
-    notes = []
-    for split in splits:
-        absent = [name for name, count in counts[split].items() if count == 0 and totals[name]]
-        if absent:
-            notes.append(
-                f"too few groups to give '{split}' a sample of {len(absent)} of {len(counts[split])} classes: "
-                f"{quote_some(absent)}"
-            )
-    return notes
+def _report(manifest: Manifest, samples: Sequence[Sample], parts: int) -> list[str]:
+    """Name the classes that no division into so many parts could bring into each of them."""
+    united = _unite(manifest, samples)
+    groups: dict[str, set[str]] = {}
+    for sample in samples:
+        groups.setdefault(sample.label, set()).add(united[_group_of(manifest, sample)])
+    few = [name for name in manifest.classes if 0 < len(groups.get(name, ())) < parts]
+    if not few:
+        return []
+    return [
+        f"{len(few)} of {len(groups)} classes have too few groups to be in each of {parts} splits: {quote_some(few)}"
+    ]
 
 
 def _group_of(manifest: Manifest, sample: Sample) -> str:
-    """Name what the sample must stay together with; at least all parts of one video stay together."""
-    if sample.group is not None:
-        return f"group {sample.group}"
+    """Name what the sample itself says that it must stay together with: its group, else its video."""
+    return _video_of(manifest, sample) if sample.group is None else f"group {sample.group}"
+
+
+def _video_of(manifest: Manifest, sample: Sample) -> str:
+    """Name the video, or the row of an array file, that the sample is a part of."""
     whole = sample if sample.start_s is None and sample.end_s is None else replace(sample, start_s=None, end_s=None)
     return f"source {manifest.short_name(whole)}"
 
 
+def _unite(manifest: Manifest, samples: Sequence[Sample]) -> dict[str, str]:
+    """Join groups that hold parts of one video: each group's own name to the name that all joined groups share.
+
+    The shared name is the first of theirs, so that it depends on the names alone.
+
+    Source: disjoint sets with path halving, Tarjan and van Leeuwen 1984, doi:10.1145/62.2160.
+    """
+    parents: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        parents.setdefault(name, name)
+        while parents[name] != name:
+            parents[name] = parents[parents[name]]
+            name = parents[name]
+        return name
+
+    for sample in samples:
+        first, second = sorted((find(_group_of(manifest, sample)), find(_video_of(manifest, sample))))
+        parents[second] = first
+    return {name: find(name) for name in parents}
+
+
 def _assign(manifest: Manifest, samples: Sequence[Sample], shares: Mapping[str, float], seed: int) -> dict[str, str]:
     """Choose a part for each group so that each class has its share in each part."""
+    united = _unite(manifest, samples)
     groups: dict[str, Counter[str]] = {}
     for sample in samples:
-        groups.setdefault(_group_of(manifest, sample), Counter())[sample.label] += 1
+        groups.setdefault(united[_group_of(manifest, sample)], Counter())[sample.label] += 1
     if len(groups) < len(shares):
         kind = "groups" if any(sample.group is not None for sample in samples) else "videos"
         raise DataError(
@@ -144,7 +169,7 @@ def _assign(manifest: Manifest, samples: Sequence[Sample], shares: Mapping[str, 
     for _ in range(_MAX_PASSES):
         if not sum([_improve(name, groups[name], chosen, balance) for name in order]):
             break
-    return chosen
+    return {name: chosen[shared] for name, shared in united.items()}
 
 
 def _improve(name: str, content: "Counter[str]", chosen: dict[str, str], balance: "_Balance") -> bool:

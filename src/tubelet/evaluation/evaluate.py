@@ -198,11 +198,7 @@ def evaluate(
     classifier = model if isinstance(model, Classifier) else load(model, device=device)
     if views < 1:
         raise ConfigError(f"cannot evaluate with {views} views - a video has at least one - give 1 or more.")
-    remarks: tuple[str, ...] = ()
-    if isinstance(data, Manifest):
-        manifest = data
-    else:
-        manifest, remarks = _open(model, data, split)
+    manifest, remarks = (data, ()) if isinstance(data, Manifest) else _open(model, data, split)
     samples = manifest.select(split)
     if not samples:
         raise DataError(

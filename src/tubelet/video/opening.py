@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 from tubelet.errors import NotAVideo, SourceNotFound, TooLarge, Truncated, VideoError
 from tubelet.video.iso import IsoLayout, read_layout
 
-__all__ = ["DEMUXERS", "MAX_FILE_BYTES", "MAX_PIXELS", "Media", "NamelessFile", "open_media", "sniff_demuxer"]
+__all__ = ["DEMUXERS", "MAX_FILE_BYTES", "MAX_PIXELS", "Media", "NamelessFile", "open_file", "open_media", "sniff_demuxer"]
 
 MAX_FILE_BYTES = 64 << 30
 MAX_PIXELS = 8192 * 4320
@@ -142,10 +142,15 @@ def open_media(source: str | os.PathLike[str] | bytes | bytearray | memoryview) 
         name, store = "<bytes>", _MemoryStore(source)
         return _inspect(name, store)
     name = os.fspath(source)
-    return _inspect(name, _open_file(name))
+    return _inspect(name, open_file(name))
 
 
-def _open_file(name: str) -> _FileStore:
+def open_file(name: str) -> ByteStore:
+    """Open a regular file and nothing else, without waiting; for readers of formats that FFmpeg does not see.
+
+    Raises:
+        VideoError: `not_found`, `not_a_video` (a folder, pipe, socket or device; no permission), `too_large`.
+    """
     # O_NONBLOCK: opening a pipe nobody writes to must not wait for ever.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     try:

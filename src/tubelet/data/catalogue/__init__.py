@@ -40,8 +40,6 @@ def open_data(
     Raises:
         DataError: no such source, or one that contradicts itself; with file and line.
     """
-    from tubelet.data.catalogue import worlds  # noqa: F401 - registers its entries
-
     name = os.fspath(source)
     if not name:
         raise DataError("cannot open data - none was named - give a folder of class folders, a manifest, or a name.")
@@ -53,5 +51,9 @@ def open_data(
             )
         name = os.fspath(DATASETS[name].fetch(data_home(), on_progress))
     manifest = read_manifest(name, group_by=group_by)
-    manifest = replace(manifest, notes=check_manifest(manifest))
-    return split_manifest(manifest, val=val, test=test, seed=seed) if split_if_missing else manifest
+    notes = check_manifest(manifest)
+    if split_if_missing:
+        manifest = split_manifest(manifest, val=val, test=test, seed=seed)
+        # What looked wrong before the split may be mended by it, and the other way round: ask about what is used.
+        notes = check_manifest(manifest)
+    return replace(manifest, notes=tuple(dict.fromkeys(notes)))

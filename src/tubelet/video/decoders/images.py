@@ -2,19 +2,29 @@
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from tubelet.errors import Corrupt, NotAVideo, TooLarge
+from tubelet.errors import Corrupt, NotAVideo, TooLarge, UnsupportedCodec, VideoError
 from tubelet.video.clip import Pixels, VideoInfo
+from tubelet.video.opening import MAX_PIXELS, open_file
 
-__all__ = ["IMAGE_SUFFIXES", "FolderReader", "list_images"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_IMAGE_BYTES", "FolderReader", "list_images"]
 
 IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"])
-MAX_PIXELS = 8192 * 4320
+MAX_IMAGE_BYTES = 256 << 20
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+"""What the endings promise; Pillow knows many more, and one of them (EPS) starts another program."""
+
+_MODES = frozenset(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+_MODES_16_BIT = frozenset(["I;16", "I;16L", "I;16B", "I;16N"])
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -31,10 +41,13 @@ def _natural_key(path: Path) -> list[tuple[int, str]]:
 class FolderReader:
     """Serve the images of a folder as the frames of a video; all must have one size.
 
+    Pictures are shown upright, as their EXIF orientation says; transparency is dropped; 16-bit gray is scaled to 8 bit.
+
     Raises:
-        NotAVideo: no image in the folder.
+        NotAVideo: no image in the folder, or something that is no regular file under an image's name.
         Corrupt: an image that cannot be read or has another size.
-        TooLarge: an image beyond 8192x4320 pixels.
+        UnsupportedCodec: an image of floats or 32-bit integers, whose range nobody knows.
+        TooLarge: an image beyond 8192x4320 pixels or 256 MB.
     """
 
     def __init__(self, folder: Path, fps: float) -> None:
@@ -47,8 +60,8 @@ class FolderReader:
                 f"cannot read {str(folder)!r} as a video - it is a folder without images - "
                 f"give a video file, or a folder of {', '.join(sorted(IMAGE_SUFFIXES))} files."
             )
-        with self._open(self._paths[0]) as first:
-            width, height = first.size
+        with _open(self._paths[0]) as first:
+            width, height = _measure_upright(first)
         count = len(self._paths)
         self.info = VideoInfo(count, height, width, fps, count / fps, "images", 0)
 
@@ -63,29 +76,72 @@ class FolderReader:
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
-    def _open(self, path: Path) -> Image.Image:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                image = Image.open(path)
-        except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-            raise Corrupt(f"cannot read {str(path)!r} as an image - {error} - replace or remove it.") from None
-        if image.width * image.height > MAX_PIXELS:
-            image.close()
+    def _read(self, path: Path) -> UInt8[np.ndarray, "height width 3"]:
+        with _open(path) as image:
+            pixels = _to_rgb(ImageOps.exif_transpose(image), path)
+        height, width = pixels.shape[:2]
+        if (height, width) != (self.info.height, self.info.width):
+            raise Corrupt(
+                f"cannot read {str(path)!r} - it has {width}x{height} pixels, the first frame has "
+                f"{self.info.width}x{self.info.height} - give images of one size."
+            )
+        return pixels
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Image.Image]:
+    """Open an image from its bytes alone; whatever goes wrong with it inside the block names the file."""
+    data = _read_bytes(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # oddities of a file that can be read nevertheless
+            with Image.open(BytesIO(data), formats=_FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise TooLarge(
+                        f"cannot read {str(path)!r} - it has {image.width}x{image.height} pixels, the limit is "
+                        f"{MAX_PIXELS} - scale it down."
+                    )
+                yield image
+    except (VideoError, MemoryError):
+        raise
+    except Image.DecompressionBombError:
+        raise TooLarge(f"cannot read {str(path)!r} - it has over {MAX_PIXELS} pixels - scale it down.") from None
+    except Exception as error:
+        # Pillow states no list of what its readers raise: KeyError, struct.error and others have been seen.
+        reason = "it is damaged or of another format" if "<_io.BytesIO" in str(error) else str(error) or repr(error)
+        raise Corrupt(f"cannot read {str(path)!r} as an image - {reason} - replace or remove it.") from None
+
+
+def _read_bytes(path: Path) -> bytes:
+    store = open_file(str(path))
+    try:
+        if store.size_bytes > MAX_IMAGE_BYTES:
             raise TooLarge(
-                f"cannot read {str(path)!r} - it has {image.width}x{image.height} pixels, the limit is {MAX_PIXELS} - "
+                f"cannot read {str(path)!r} - found {store.size_bytes} bytes, the limit is {MAX_IMAGE_BYTES} - "
                 "scale it down."
             )
-        return image
+        return store.read_at(0, store.size_bytes)
+    except OSError as error:
+        raise Corrupt(f"cannot read {str(path)!r} - {error.strerror} - copy it again.") from None
+    finally:
+        store.close()
 
-    def _read(self, path: Path) -> UInt8[np.ndarray, "height width 3"]:
-        with self._open(path) as image:
-            if image.size != (self.info.width, self.info.height):
-                raise Corrupt(
-                    f"cannot read {str(path)!r} - it has {image.width}x{image.height} pixels, the first frame has "
-                    f"{self.info.width}x{self.info.height} - give images of one size."
-                )
-            try:
-                return np.asarray(image.convert("RGB"))
-            except (OSError, ValueError, SyntaxError) as error:
-                raise Corrupt(f"cannot read {str(path)!r} as an image - {error} - replace or remove it.") from None
+
+def _measure_upright(image: Image.Image) -> tuple[int, int]:
+    """Return width and height as they will be shown, without decoding; Pillow turns the size of TIFF by itself."""
+    is_lying = image.format != "TIFF" and image.getexif().get(0x0112) in (5, 6, 7, 8)
+    return (image.height, image.width) if is_lying else image.size
+
+
+def _to_rgb(image: Image.Image, path: Path) -> UInt8[np.ndarray, "height width 3"]:
+    if image.mode in _MODES_16_BIT:
+        gray = ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
+    if image.mode not in _MODES:
+        raise UnsupportedCodec(
+            f"cannot read {str(path)!r} - its pixels are of mode {image.mode}, whose range is not known - "
+            "convert it to 8 or 16 bits a channel."
+        )
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return np.asarray(image.convert("RGB"))
