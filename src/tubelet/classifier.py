@@ -1,6 +1,7 @@
 """Keep together what belongs together: a model, its input contract and its class names."""
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from tubelet import files
 from tubelet.config import build
-from tubelet.errors import CheckpointError, ConfigError
+from tubelet.errors import CheckpointError, ConfigError, TubeletError
 from tubelet.models import create_model
 from tubelet.models.contract import VideoModel
 from tubelet.transforms.preparation import normalize
@@ -24,6 +25,16 @@ __all__ = ["CONFIG_NAME", "WEIGHTS_NAME", "Classifier"]
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 FORMAT = 1
+CONFIG_HASH = "sha256_config"
+
+_SECOND_LOOK_S = 0.1
+_KEYS: dict[str, tuple[type, str]] = {
+    "format": (int, "a whole number"),
+    "model": (dict, "an object"),
+    "input": (dict, "an object"),
+    "classes": (list, "a list of names"),
+    "sha256": (str, "a text"),
+}
 
 
 class Classifier:
@@ -68,9 +79,11 @@ class Classifier:
         was_training = self.model.training
         self.model.eval()
         device = self.device
-        with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            logits = self.model(normalize(clips.to(device, non_blocking=True), self.input_spec))
-        self.model.train(was_training)
+        try:
+            with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                logits = self.model(normalize(clips.to(device, non_blocking=True), self.input_spec))
+        finally:
+            self.model.train(was_training)
         scores: Tensor = logits.float().softmax(dim=1)
         return scores
 
@@ -92,6 +105,7 @@ class Classifier:
                 "sha256": files.hash_file(temporary / WEIGHTS_NAME),
                 **(extra or {}),
             }
+            description[CONFIG_HASH] = _hash_description(json.loads(json.dumps(description)))
             (temporary / CONFIG_NAME).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -102,43 +116,88 @@ class Classifier:
             CheckpointError: a missing, damaged or foreign file, with its name.
         """
         folder = Path(folder)
-        files.recover_folder(folder)
-        description = _read_description(folder / CONFIG_NAME)
-        weights = read_weights(folder / WEIGHTS_NAME, description["sha256"])
+        description, weights = _read_both(folder)
+        path = folder / CONFIG_NAME
         try:
             config = dict(description["model"])
             name, num_classes = config.pop("name"), config.pop("num_classes")
             model = create_model(name, num_classes, **config)
-            input_spec = build(InputSpec, description["input"], str(folder / CONFIG_NAME))
-        except (KeyError, TypeError) as error:
+            input_spec = build(InputSpec, description["input"])
+            classifier = cls(model.eval(), input_spec, tuple(description["classes"]))
+        except KeyError as error:
             raise CheckpointError(
-                f"cannot load {str(folder)!r} - its {CONFIG_NAME} lacks or misstates {error} - take an intact copy."
+                f"cannot load {str(path)!r} - its model lacks {error} - take an intact copy."
             ) from None
+        except (TubeletError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+            raise CheckpointError(f"cannot load {str(path)!r} - it says: {error} - take an intact copy.") from None
         load_state(model, weights, str(folder / WEIGHTS_NAME))
-        return cls(model.eval(), input_spec, tuple(description["classes"]))
+        return classifier
+
+
+def _read_both(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read description and weights of one saving: a training may put the next one in place between the two."""
+    try:
+        return _read_once(folder)
+    except CheckpointError:
+        time.sleep(_SECOND_LOOK_S)
+        return _read_once(folder)
+
+
+def _read_once(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    place = folder.absolute()  # "." has no name beside which the folder's replacement could be looked for
+    if place.name:
+        files.recover_folder(place)
+    description = _read_description(folder / CONFIG_NAME)
+    return description, read_weights(folder / WEIGHTS_NAME, description["sha256"])
 
 
 def _read_description(path: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
+        found = _hash_description(description) if isinstance(description, dict) else ""
     except FileNotFoundError:
         raise CheckpointError(
             f"cannot load {str(path.parent)!r} - it holds no {CONFIG_NAME} - give a run folder or a model folder."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"cannot load {str(path)!r} - it is not readable JSON: {error} - take an intact copy."
         ) from None
-    if not isinstance(description, dict) or not {"format", "model", "input", "classes", "sha256"} <= set(description):
+    if not isinstance(description, dict) or not _KEYS.keys() <= description.keys():
         raise CheckpointError(
             f"cannot load {str(path)!r} - it describes no tubelet model - give a folder that train wrote."
         )
-    if description["format"] > FORMAT:
+    _check_description(path, description)
+    # Files of earlier versions, and those written by hand, carry no hash.
+    if description.get(CONFIG_HASH, found) != found:
+        raise CheckpointError(
+            f"cannot load {str(path)!r} - its {CONFIG_HASH} is {str(description[CONFIG_HASH])[:16]}..., its content "
+            f"has {found[:16]}... - it was changed; take an intact copy, or remove the key if that was meant."
+        )
+    return description
+
+
+def _check_description(path: Path, description: dict[str, Any]) -> None:
+    for key, (kind, wanted) in _KEYS.items():
+        value = description[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise CheckpointError(
+                f"cannot load {str(path)!r} - '{key}' should be {wanted}, found {type(value).__name__} - "
+                "take an intact copy."
+            )
+    if not all(isinstance(name, str) for name in description["classes"]):
+        raise CheckpointError(f"cannot load {str(path)!r} - 'classes' holds more than names - take an intact copy.")
+    if not 1 <= description["format"] <= FORMAT:
         raise CheckpointError(
             f"cannot load {str(path)!r} - it has format {description['format']}, this version knows up to {FORMAT} - "
             "upgrade tubelet."
         )
-    return description
+
+
+def _hash_description(description: Mapping[str, Any]) -> str:
+    """Compute the sha256 of a description without its own hash; spaces and the order of keys do not count."""
+    rest = {key: value for key, value in description.items() if key != CONFIG_HASH}
+    return files.hash_bytes(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode("ascii"))
 
 
 def read_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:

@@ -39,6 +39,8 @@ __all__ = [
 _PREFIX = ".writing-"
 _MAGIC = b"TUBELET\x01"
 _SEAL = struct.Struct("<8s32sQ")
+_NAME_ERRORS = "surrogateescape"
+"""How names that are no UTF-8 travel through text: as `os.fsdecode` takes them in."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -58,7 +60,8 @@ def write_whole(
 
     Args:
         path: the final name; missing folders are made.
-        mode: `"wb"` for bytes, `"w"` for UTF-8 text (line ends are written as given).
+        mode: `"wb"` for bytes, `"w"` for UTF-8 text (line ends are written as given). File names that are no UTF-8
+            come out as the bytes they are; read such text with `errors="surrogateescape"`.
         size_bytes: how much will be written, where it is known; only for the message when the disk is full.
 
     Raises:
@@ -82,7 +85,7 @@ def write_whole(
     written_bytes = 0
     try:
         with binary:
-            stream: IO[Any] = binary if mode == "wb" else io.TextIOWrapper(binary, encoding="utf-8", newline="")
+            stream: IO[Any] = binary if mode == "wb" else _wrap_text(binary)
             try:
                 yield stream
             finally:
@@ -105,18 +108,22 @@ def write_whole(
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
-    _write_bytes(path, text.encode())
+    """Write `text` as `write_whole` writes text, whole or not at all."""
+    _write_bytes(path, text.encode(errors=_NAME_ERRORS))
 
 
 def write_json(path: str | os.PathLike[str], value: object) -> None:
     """Write `value` as JSON, whole or not at all.
 
+    File names that are no UTF-8 come back from `json.loads` as they were: what has no UTF-8 form is escaped.
+
     Raises:
         ValueError: a number is NaN or infinite, which JSON cannot say and other programs refuse to read.
         TypeError: something in `value` is no JSON type.
     """
-    _write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # Python's escape of a lone surrogate is also that of JSON.
+    _write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def hash_bytes(content: bytes) -> str:
@@ -247,6 +254,10 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> list[str]:
     for file in leftovers:
         file.unlink(missing_ok=True)
     return [file.name for file in leftovers]
+
+
+def _wrap_text(binary: IO[bytes]) -> io.TextIOWrapper:
+    return io.TextIOWrapper(binary, encoding="utf-8", errors=_NAME_ERRORS, newline="")
 
 
 def _write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

@@ -1,8 +1,11 @@
 """Hold what every command prints, writes and returns, run as a user runs it."""
 
+import csv
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -111,10 +114,126 @@ def test_predict_prints_one_object_a_line_and_fails_at_the_end_only(small_run, t
     ]
     assert rows[1]["error"]["code"] == "not_a_video"
     assert "b.mp4" in rows[1]["error"]["message"]
-    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 3
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 4
     status, out, err = run("predict", small_run, tmp_path / "a.mp4", capsys=capsys)
     assert (status, err) == (0, "")
     assert out.startswith(str(tmp_path / "a.mp4"))
+
+
+def read_scores(path):
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_of_predictions_lists_every_source_even_where_all_fail(small_run, tmp_path, capsys):
+    scores, good, bad = tmp_path / "scores.csv", write_clip(tmp_path / "a.mp4"), tmp_path / "b.mp4"
+    bad.write_bytes(b"no video at all")
+    assert run("predict", small_run, bad, good, "--output", scores, capsys=capsys)[0] == 1
+    failed, done = read_scores(scores)
+    assert set(done) == {"source", "label", "score", "score:fast", "score:slow", "error"}
+    assert (failed["source"], failed["label"], failed["score"], failed["score:fast"]) == (str(bad), "", "", "")
+    assert failed["error"].startswith("not_a_video: ")
+    assert (done["source"], done["error"]) == (str(good), "")
+    assert float(done["score"]) == max(float(done["score:fast"]), float(done["score:slow"]))
+    assert run("predict", small_run, bad, "--output", scores, capsys=capsys)[0] == 1
+    assert [row["source"] for row in read_scores(scores)] == [str(bad)]
+
+
+@pytest.mark.parametrize("place", ["taken", "file.txt/scores.csv"])
+def test_an_output_that_cannot_be_written_is_one_message_before_the_work(small_run, tmp_path, capsys, place):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "file.txt").write_text("")
+    write_clip(tmp_path / "a.mp4")
+    status, out, err = run(
+        "predict", small_run, tmp_path / "a.mp4", "--output", tmp_path / place, "--json", capsys=capsys
+    )
+    assert (status, out) == (1, "")
+    assert str(tmp_path / place) in err
+    assert ".writing-" not in err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "file.txt", "taken"]
+
+
+def test_what_the_system_refuses_is_one_message(tmp_path, capsys, small_run):
+    (tmp_path / "file.txt").write_text("")
+    status, _, err = run(
+        "evaluate", small_run, "--output", tmp_path / "file.txt" / "inner", "--workers", 0, capsys=capsys
+    )
+    assert status == 1
+    assert "file.txt" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_reader_who_leaves_early_ends_the_command_quietly(small_run, tmp_path):
+    for number in range(4):
+        write_clip(tmp_path / f"{number}.mp4")
+    for options in (["--json"], []):
+        command = [sys.executable, "-m", "tubelet", "predict", small_run, tmp_path, *options]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+            assert running.stdout.readline().strip()
+            running.stdout.close()
+            err = running.stderr.read()
+        assert (running.returncode in (1, 141), err) == (True, ""), options
+
+
+def test_a_pipe_that_breaks_elsewhere_is_not_passed_over():
+    program = """
+import tubelet.cli
+def fail(*arguments, **options):
+    raise BrokenPipeError(32, "Broken pipe")
+tubelet.cli.app = fail
+tubelet.cli.main(["models"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (1, "tubelet: [Errno 32] Broken pipe")
+
+
+ODD_NAME = os.fsdecode(b"caf\xe9.mp4")
+
+
+def test_names_that_are_no_text_are_printed_and_written(small_run, tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    write_clip(tmp_path / "good.mp4").rename(folder / ODD_NAME)
+    (folder / f"broken {ODD_NAME}").write_bytes(b"no video at all")
+    scores = tmp_path / "scores.csv"
+    for options in (["--json", "--output", scores], []):
+        command = [sys.executable, "-m", "tubelet", "predict", small_run, folder, *options]
+        done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})
+        assert done.returncode == 1
+        assert b"Traceback" not in done.stderr, done.stderr.decode()
+        assert b"caf" in done.stdout
+        if options:
+            rows = [json.loads(line) for line in done.stdout.splitlines()]
+            assert [Path(row["source"]).name for row in rows] == [f"broken {ODD_NAME}", ODD_NAME]
+    assert [Path(row["source"]).name for row in read_scores(scores)] == [f"broken {ODD_NAME}", ODD_NAME]
+
+
+def test_a_training_on_names_that_are_no_text_ends_with_all_its_tables(config, tmp_path, capsys):
+    for label in ("walk", "run"):
+        for split in ("train", "val", "test"):
+            folder = tmp_path / "clips" / split / label
+            folder.mkdir(parents=True)
+            for number in range(2):
+                clip = write_clip(
+                    tmp_path / f"{number}.mp4", size=(16, 16), seed=len(split) * 4 + number * 2 + len(label) % 2
+                )
+                clip.rename(folder / f"{number} {ODD_NAME}")
+    broken = tmp_path / "clips" / "test" / "run" / f"broken {ODD_NAME}"
+    broken.write_bytes(b"no video at all")
+    status, _, err = run(
+        "train", tmp_path / "clips", "--config", config, "--runs", tmp_path / "runs", "--name", "odd", "--epochs", 1,
+        capsys=capsys,
+    )  # fmt: skip
+    assert status == 0, err
+    folder = tmp_path / "runs" / "odd"
+    sources = [row["source"] for row in read_scores(folder / "predictions.csv")]
+    assert len(sources) == 5
+    assert all(source.endswith(ODD_NAME) for source in sources)
+    failed = json.loads((folder / "report.json").read_text(encoding="utf-8"))["failed"]
+    assert len(failed) == 1
+    assert ODD_NAME in json.dumps(failed, ensure_ascii=False)
 
 
 def test_data_check_finds_what_cannot_be_read(small_run, tmp_path, capsys):

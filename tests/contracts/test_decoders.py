@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from tubelet.errors import TubeletError, UnknownName
+from tubelet.errors import TubeletError, UnknownName, VideoError
 from tubelet.video.decoders import DECODERS
 from tubelet.video.source import Video
 
@@ -79,10 +79,19 @@ def test_every_decoder_refuses_an_index_out_of_range_and_names_the_file(decoder,
             assert caught.value.code == "frame_out_of_range"
 
 
-def test_every_decoder_survives_being_closed_twice(decoder, clips):
+def test_every_decoder_survives_being_closed_twice_and_then_says_that_it_is_closed(decoder, clips):
     video = Video(clips["h264.mp4"], decoder=decoder)
     video.close()
     video.close()
+    with pytest.raises(VideoError, match=r"h264\.mp4.*it is closed"):
+        video.frames_at([0])
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "h264.mkv", "mpeg4.avi", "vp9.webm"])
+def test_every_decoder_knows_all_times_before_it_decodes(decoder, clips, name):
+    with Video(clips[name], decoder=decoder) as video:
+        assert video.times_s.tolist() == pytest.approx([index / 10 for index in range(40)], abs=1e-3)
+        assert video.frames_at([39, 7]).times_s.tolist() == video.times_s[[39, 7]].tolist()
 
 
 def test_every_decoder_reads_from_bytes(decoder, clips):

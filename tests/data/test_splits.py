@@ -161,7 +161,7 @@ def test_parts_of_one_video_stay_together():
     assert {next(iter(found)) for found in splits.values()} == {"train", "val", "test"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 20), st.one_of(st.none(), st.integers(0, 30))), min_size=8, max_size=60),
     st.integers(0, 3),

@@ -1,6 +1,7 @@
 """Hold that every source gets an answer, and that a bad one never stops the others."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 import tubelet
 from small_run import write_clip
-from tubelet.errors import CheckpointError, TubeletError
+from tubelet.errors import CheckpointError, ConfigError, TubeletError, UnknownName
 from tubelet.prediction.predict import Prediction, PredictionError, expand_sources, predict
 from tubelet.transforms.preparation import normalize
 
@@ -68,6 +69,82 @@ def test_patterns_and_folders_stand_for_their_files(tmp_path):
     assert expand_sources([f"{tmp_path}/*.mp4"]) == [f"{tmp_path}/a.mp4", f"{tmp_path}/b.mp4"]
     assert expand_sources([str(tmp_path)]) == [f"{tmp_path}/{name}" for name in ("a.mp4", "b.mp4", "c.avi")]
     assert expand_sources([f"{tmp_path}/nothing*"]) == [f"{tmp_path}/nothing*"]
+
+
+def save_picture(path):
+    path.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (8, 8)).save(path)
+
+
+def test_a_folder_is_one_clip_only_where_it_holds_images_and_no_videos(tmp_path):
+    clips, deep, frames = tmp_path / "clips", tmp_path / "deep", tmp_path / "frames"
+    for folder in (clips, deep, frames):
+        save_picture(folder / "cover.jpg")
+    (clips / "a.mp4").write_bytes(b"")
+    (deep / "inner").mkdir()
+    (deep / "inner" / "b.avi").write_bytes(b"")
+    (frames / "notes.txt").write_bytes(b"by hand")
+    save_picture(frames / "thumbnails" / "1.png")
+    assert expand_sources([str(clips)]) == [f"{clips}/a.mp4"]
+    assert expand_sources([str(deep)]) == [f"{deep}/inner/b.avi"]
+    assert expand_sources([str(frames)]) == [str(frames)]
+
+
+def test_moving_pictures_among_the_frames_of_a_clip_make_no_folder_of_videos(tmp_path):
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "1.png", save_all=True, append_images=frames[1:])
+    assert expand_sources([str(tmp_path)]) == [str(tmp_path)]
+
+
+def test_a_single_path_is_one_source(small_run, tmp_path):
+    classifier = tubelet.load(small_run)
+    clip = write_clip(tmp_path / "clip.mp4")
+    for source in (str(clip), clip):
+        assert [outcome.source for outcome in predict(classifier, source)] == [str(clip)]
+
+
+@pytest.mark.parametrize(
+    ("sources", "options", "error"),
+    [
+        ([], {}, ConfigError),
+        (["a.mp4"], {"views": 0}, ConfigError),
+        (["a.mp4"], {"decoder": "pyaw"}, UnknownName),
+    ],
+)
+def test_wrong_wishes_are_refused_at_the_call(small_run, sources, options, error):
+    classifier = tubelet.load(small_run)
+    with pytest.raises(error):
+        predict(classifier, sources, **options)
+
+
+def test_a_name_that_the_system_refuses_is_reported_like_a_missing_file(small_run, tmp_path):
+    names = ["x" * 5000 + ".mp4", "a\0.mp4", os.fsdecode(b"caf\xe9.mp4")]
+    outcomes = list(predict(tubelet.load(small_run), [*names, write_clip(tmp_path / "good.mp4")]))
+    assert [type(outcome) for outcome in outcomes] == [PredictionError] * 3 + [Prediction]
+
+
+@pytest.mark.parametrize("inner", ["", "model", "model/config.json"])
+def test_a_model_whose_replacement_a_crash_cut_short_is_put_in_place(small_run, tmp_path, inner):
+    run = tmp_path / "run"
+    tubelet.load(small_run).save(run / ".model.new")
+    (run / ".model.old").mkdir()
+    assert tubelet.load(run / inner).classes == tubelet.load(small_run).classes
+    assert (run / "model").is_dir()
+
+
+def test_a_model_is_found_from_inside_its_folder_and_by_the_name_of_its_run(small_run, tmp_path, monkeypatch):
+    tubelet.load(small_run).save(tmp_path / "runs" / "mine" / "model")
+    monkeypatch.chdir(tmp_path)
+    assert tubelet.load("mine").classes
+    monkeypatch.chdir(tmp_path / "runs" / "mine" / "model")
+    assert tubelet.load(".").classes
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "", "/"])
+def test_a_name_that_can_be_no_model_is_a_checkpoint_error(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="cannot load"):
+        tubelet.load(name)
 
 
 def test_a_damaged_model_is_refused_before_any_tensor_is_used(small_run, tmp_path):

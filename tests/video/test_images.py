@@ -93,7 +93,9 @@ def test_no_other_program_is_called_for_an_image(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     frames = tmp_path / "frames"
     frames.mkdir()
-    (frames / "1.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 24 16\n%%EndComments\nshowpage\n%%EOF\n")
+    (frames / "1.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 24 16\n%%EndComments\nshowpage\n%%EOF\n"
+    )
     with pytest.raises(Corrupt, match=r"1\.png"):
         read(frames)
     assert shutil.which("gs") == str(program)

@@ -53,7 +53,12 @@ def write_one_group(path, count=240, codec="libx264"):
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
-        stream.options = {"g": "100000", "bf": "3", "x264-params": "cpu-independent=1:scenecut=0", "preset": "ultrafast"}
+        stream.options = {
+            "g": "100000",
+            "bf": "3",
+            "x264-params": "cpu-independent=1:scenecut=0",
+            "preset": "ultrafast",
+        }
         for number in range(count):
             picture = np.ascontiguousarray(np.roll(base, number * 3, axis=1))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

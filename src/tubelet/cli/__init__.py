@@ -3,8 +3,11 @@
 Exit status: 0 all well, 1 something failed (a message says what), 2 the command was not understood.
 """
 
+import os
+import select
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from cyclopts import App, CycloptsError
 from rich.console import Console
@@ -37,6 +40,10 @@ app.command(report_doctor, name="doctor")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit status."""
     console = Console(stderr=True)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # File names need not be text; JSON understands this escape.
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = app(
             sys.argv[1:] if arguments is None else list(arguments),
@@ -45,14 +52,53 @@ def main(arguments: Sequence[str] | None = None) -> None:
             error_console=console,
             result_action="return_value",
         )
+        sys.stdout.flush()
     except CycloptsError as error:
-        console.print(f"tubelet: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _print_failure(console, error)
         console.print("'tubelet --help' and 'tubelet COMMAND --help' list what there is.", highlight=False)
         sys.exit(2)
     except TubeletError as error:
-        console.print(f"tubelet: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _print_failure(console, error)
         sys.exit(2 if isinstance(error, ConfigError | UnknownName) else 1)
+    except OSError as error:
+        sys.exit(_explain_refusal(console, error))
     except KeyboardInterrupt:
         console.print("tubelet: stopped; 'tubelet train --resume --name RUN' goes on with an interrupted training.")
         sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _print_failure(console: Console, message: object) -> None:
+    console.print(f"tubelet: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _explain_refusal(console: Console, error: OSError) -> int:
+    """Say what the system refused, and return the exit status; a reader who left (`| head`) needs no message."""
+    if isinstance(error, BrokenPipeError) and _has_reader_left():
+        return 128 + 13  # as if SIGPIPE had ended the program, which Python ignores
+    if error.filename is None:
+        _print_failure(console, error)
+    else:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else str(error.filename)
+        _print_failure(console, f"cannot use {name!r} - {error.strerror} - check the path and its permissions.")
+    return 1
+
+
+def _has_reader_left() -> bool:
+    """Say whether nobody reads our output any more, and if so send the rest of it nowhere.
+
+    A broken pipe may also be one to a process of our own that died, which must not be passed over in silence.
+    """
+    try:
+        output = sys.stdout.fileno()
+    except OSError:  # no file at all, such as under a test
+        return False
+    if hasattr(select, "poll"):
+        watch = select.poll()
+        watch.register(output, 0)
+        if not watch.poll(0):
+            return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, output)
+    os.close(nowhere)
+    return True

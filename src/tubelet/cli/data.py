@@ -22,8 +22,10 @@ def list_datasets(*, json: bool = False) -> None:
 
 
 @data_app.command(name="check")
-def check_data(data: str, *, group_by: str | None = None, workers: int = 2, json: bool = False) -> int:
-    """Check labels and open every clip; exit status 1 where something is wrong.
+def check_data(
+    data: str, *, group_by: str | None = None, workers: int = 2, full: bool = False, json: bool = False
+) -> int:
+    """Check labels, open every clip and decode two frames of each; exit status 1 where something is wrong.
 
     Parameters
     ----------
@@ -33,6 +35,8 @@ def check_data(data: str, *, group_by: str | None = None, workers: int = 2, json
         Column whose values must not be spread over splits.
     workers: int
         Processes that open clips.
+    full: bool
+        Decode every frame of every clip: slow, and finds damage anywhere.
     json: bool
         Print one JSON object.
     """
@@ -40,5 +44,5 @@ def check_data(data: str, *, group_by: str | None = None, workers: int = 2, json
     from tubelet.data.health import check_health
 
     with track("checking", quiet=json) as on_step:
-        health = check_health(data, group_by=group_by, workers=workers, on_step=on_step)
+        health = check_health(data, group_by=group_by, workers=workers, full=full, on_step=on_step)
     return print_health(health, as_json=json)

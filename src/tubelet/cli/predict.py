@@ -28,7 +28,7 @@ def predict_sources(
     clips: int
         Clips spread over each video, averaged.
     output: Path
-        CSV file to write all scores to.
+        CSV file to write all scores to; sources that failed are listed with their error.
     decoder: str
         pyav, torchcodec or decord.
     device: str
@@ -40,5 +40,6 @@ def predict_sources(
     from tubelet.prediction.load import load
     from tubelet.prediction.predict import predict
 
-    outcomes = predict(load(model, device=device), sources, views=clips, decoder=decoder)
-    return print_predictions(outcomes, top=top, output=output, as_json=json)
+    classifier = load(model, device=device)
+    outcomes = predict(classifier, sources, views=clips, decoder=decoder)
+    return print_predictions(outcomes, classifier.classes, top=top, output=output, as_json=json)

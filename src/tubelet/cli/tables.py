@@ -1,9 +1,11 @@
 """Print results: tables for people, JSON for programs."""
 
 import csv
+import errno
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +16,7 @@ from tubelet import files
 from tubelet.data.catalogue import DATASETS, data_home
 from tubelet.data.health import Health
 from tubelet.doctor import Finding
+from tubelet.errors import TubeletError
 from tubelet.evaluation.evaluate import Report
 from tubelet.models import find_card, list_models
 from tubelet.prediction.predict import Prediction, PredictionError
@@ -68,40 +71,62 @@ def _show(value: float | None) -> str:
 
 
 def print_predictions(
-    outcomes: Iterable[Prediction | PredictionError], *, top: int, output: Path | None, as_json: bool
+    outcomes: Iterable[Prediction | PredictionError],
+    classes: Sequence[str],
+    *,
+    top: int,
+    output: Path | None,
+    as_json: bool,
 ) -> int:
     """Print each outcome as soon as it is there; return 1 where some source failed, else 0."""
     console, errors = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
-    rows: list[Prediction] = []
-    failed = 0
-    for outcome in outcomes:
-        if as_json:
-            _print_json(outcome.to_dict())
-        if isinstance(outcome, PredictionError):
-            failed += 1
-            if not as_json:
-                errors.print(outcome.message, style="red", markup=False)
-            continue
-        rows.append(outcome)
-        if not as_json:
-            best = "  ".join(f"{name} {score:.1%}" for name, score in list(outcome.scores.items())[:top])
-            console.print(f"{outcome.source}: {best}", markup=False)
-    if output is not None and rows:
-        _write_predictions(output, rows)
+    total = failed = 0
+    with _open_scores(output, classes) as write_row:
+        for outcome in outcomes:
+            total += 1
+            write_row(outcome)
+            if as_json:
+                _print_json(outcome.to_dict())
+            if isinstance(outcome, PredictionError):
+                failed += 1
+                if not as_json:
+                    errors.print(outcome.message, style="red", markup=False)
+            elif not as_json:
+                best = "  ".join(f"{name} {score:.1%}" for name, score in list(outcome.scores.items())[:top])
+                console.print(f"{outcome.source}: {best}", markup=False)
     if not as_json and failed:
-        errors.print(f"{failed} of {failed + len(rows)} sources could not be read.")
+        errors.print(f"{failed} of {total} sources could not be read.")
     return 1 if failed else 0
 
 
-def _write_predictions(path: Path, rows: list[Prediction]) -> None:
-    classes = sorted(rows[0].scores)
-    with files.write_whole(path, "w") as table:
+@contextmanager
+def _open_scores(
+    path: Path | None, classes: Sequence[str]
+) -> Iterator[Callable[[Prediction | PredictionError], object]]:
+    """Begin a table of predictions, before the first is made: a place that cannot be written must not cost the work."""
+    if path is None:
+        yield lambda _: None
+        return
+    names = sorted(classes)
+    with ExitStack() as stack:
+        try:
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            table = stack.enter_context(files.write_whole(path, "w"))
+        except OSError as error:
+            raise TubeletError(
+                f"cannot write {str(path)!r} - {error.strerror} - choose another place for the table."
+            ) from None
         writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["source", "label", "score", *(f"score:{name}" for name in classes)])
-        for row in rows:
-            writer.writerow(
-                [row.source, row.label, f"{row.score:.6f}", *(f"{row.scores[name]:.6f}" for name in classes)]
-            )
+        writer.writerow(["source", "label", "score", *(f"score:{name}" for name in names), "error"])
+        yield lambda outcome: writer.writerow(_list_cells(outcome, names))
+
+
+def _list_cells(outcome: Prediction | PredictionError, classes: Sequence[str]) -> list[str]:
+    if isinstance(outcome, PredictionError):
+        return [outcome.source, "", "", *("" for _ in classes), f"{outcome.code}: {outcome.message}"]
+    scores = (f"{outcome.scores[name]:.6f}" for name in classes)
+    return [outcome.source, outcome.label, f"{outcome.score:.6f}", *scores, ""]
 
 
 def print_models(pattern: str, *, as_json: bool) -> None:
@@ -154,7 +179,9 @@ def print_health(health: Health, *, as_json: bool) -> int:
         console.print(f"  note: {remark}", style="yellow", markup=False)
     for problem in health.problems:
         console.print(f"  {problem.code}: {problem.message}", style="red", markup=False)
-    console.print(f"{len(health.problems)} clips cannot be used." if status else "every clip can be read.")
+    read = "every frame of every clip decodes" if health.is_full else "every clip opens and the two frames tried decode"
+    advice = "." if health.is_full else "; --full tries every frame."
+    console.print(f"{len(health.problems)} clips cannot be used{advice}" if status else f"{read}{advice}")
     return status
 
 

@@ -125,8 +125,8 @@ def _check_header(entry: zipfile.ZipInfo, header: ArrayHeader, held: int, file_b
     packed = min(entry.compress_size, file_bytes)
     if promised > max(FREE_BYTES, MAX_RATIO * packed):
         raise DataError(
-            f"'{entry.filename}' unpacks {packed} bytes to {promised}, more than {MAX_RATIO}:1, as only an array that is "
-            "all alike does: leave out what is empty"
+            f"'{entry.filename}' unpacks {packed} bytes to {promised}, more than {MAX_RATIO}:1, as only an array "
+            "that is all alike does: leave out what is empty"
         )
 
 

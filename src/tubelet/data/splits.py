@@ -2,10 +2,10 @@
 
     samples -> groups (one recording each) -> spread over splits, largest first -> single moves until none helps
 
-A group is never torn, and neither is a video of which parts are labelled: clips of one recording look alike, and a model
-that has seen one of them in training recognizes the others without having learned the class. Where parts of one video
-are in different groups, those groups are joined. The result depends on the names, groups and seed alone; not on the order
-of the rows, the folder they lie in, or the version of a random generator.
+A group is never torn, and neither is a video of which parts are labelled: clips of one recording look alike, and a
+model that has seen one of them in training recognizes the others without having learned the class. Where parts of one
+video are in different groups, those groups are joined. The result depends on the names, groups and seed alone; not on
+the order of the rows, the folder they lie in, or the version of a random generator.
 """
 
 import hashlib
@@ -150,7 +150,8 @@ def _assign(manifest: Manifest, samples: Sequence[Sample], shares: Mapping[str, 
     """Choose a part for each group so that each class has its share in each part."""
     united = _unite(manifest, samples)
     groups: dict[str, Counter[str]] = {}
-    for sample in samples:
+    # In the order of labels: sums of the same numbers in another order may differ in the last digit, and decide a tie.
+    for sample in sorted(samples, key=lambda sample: sample.label):
         groups.setdefault(united[_group_of(manifest, sample)], Counter())[sample.label] += 1
     if len(groups) < len(shares):
         kind = "groups" if any(sample.group is not None for sample in samples) else "videos"

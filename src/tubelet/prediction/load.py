@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from tubelet import files
 from tubelet.classifier import CONFIG_NAME, WEIGHTS_NAME, Classifier
 from tubelet.errors import CheckpointError, name_nearest
 from tubelet.prediction.devices import choose_device
@@ -54,8 +55,16 @@ def find_model(source: str | os.PathLike[str]) -> Path:
     if path.name in (WEIGHTS_NAME, CONFIG_NAME):
         path = path.parent
     for candidate in (path / "model", path, Path("runs") / path / "model"):
-        if (candidate / CONFIG_NAME).exists() or (candidate / WEIGHTS_NAME).exists():
-            return candidate
+        try:
+            if candidate.absolute().name:
+                files.recover_folder(candidate.absolute())
+            if (candidate / CONFIG_NAME).exists() or (candidate / WEIGHTS_NAME).exists():
+                return candidate
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise CheckpointError(
+                f"cannot load {str(source)!r} - the system says: {reason} - give a run folder or a model folder."
+            ) from None
     known = [str(found.parent.parent) for found in Path("runs").glob(f"*/model/{CONFIG_NAME}")]
     near = name_nearest(str(path), [*known, *(Path(name).name for name in known)]) or "."
     what = "it holds no model yet" if path.is_dir() else "there is no such folder"

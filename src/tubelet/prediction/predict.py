@@ -14,7 +14,8 @@ from tubelet.classifier import Classifier
 from tubelet.data.folders import VIDEO_SUFFIXES
 from tubelet.errors import ConfigError, TubeletError
 from tubelet.transforms.preparation import fit
-from tubelet.video.decoders.images import list_images
+from tubelet.video.decoders import DECODERS
+from tubelet.video.decoders.images import IMAGE_SUFFIXES
 from tubelet.video.opening import sniff_demuxer
 from tubelet.video.sampling import plan
 from tubelet.video.source import Source, Video
@@ -71,7 +72,7 @@ def predict_one(classifier: Classifier, source: Source, *, views: int = 1, decod
 
 def predict(
     classifier: Classifier,
-    sources: Sequence[str | os.PathLike[str]],
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     views: int = 1,
     decoder: str = "pyav",
@@ -80,16 +81,30 @@ def predict(
 
     Args:
         classifier: what `tubelet.load` gives.
-        sources: files, folders of images, folders of videos (searched through), or glob patterns.
+        sources: files, folders of images, folders of videos (searched through), or glob patterns; one of them or many.
         views: clips spread over each video, averaged.
         decoder: which backend reads them.
 
-    Yields:
-        A `Prediction`, or a `PredictionError` that names the source and says why.
+    Returns:
+        An iterator of `Prediction`, or `PredictionError` that names the source and says why.
+
+    Raises:
+        ConfigError: at the call: no source, or fewer than one view.
+        UnknownName: at the call: no such decoder.
     """
-    if not sources:
+    named = [sources] if isinstance(sources, str | os.PathLike) else sources
+    if not named:
         raise ConfigError("cannot predict - no source was named - give files, folders or patterns.")
-    for source in expand_sources([os.fspath(source) for source in sources]):
+    if views < 1:
+        raise ConfigError(f"cannot predict - views must be at least 1, found {views} - give a positive whole number.")
+    DECODERS[decoder]()
+    return _predict_each(classifier, expand_sources([os.fspath(source) for source in named]), views, decoder)
+
+
+def _predict_each(
+    classifier: Classifier, sources: Sequence[str], views: int, decoder: str
+) -> Iterator[Prediction | PredictionError]:
+    for source in sources:
         try:
             yield predict_one(classifier, source, views=views, decoder=decoder)
         except TubeletError as error:
@@ -100,11 +115,11 @@ def expand_sources(sources: Sequence[str]) -> list[str]:
     """List every single source that files, folders and patterns stand for; what is not there stays, to be reported."""
     expanded: list[str] = []
     for source in sources:
-        path = Path(source)
-        if path.is_dir() and not _holds_images(path):
-            found = sorted(str(inner) for inner in path.rglob("*") if _looks_like_video(inner))
-            expanded += found or [source]
-        elif not path.exists() and glob.has_magic(source):
+        # Not pathlib's: it raises at names that the system refuses, which are to be reported like missing ones.
+        if os.path.isdir(source):  # noqa: PTH112
+            # A folder without videos is one clip of images, or will be reported.
+            expanded += sorted(str(inner) for inner in Path(source).rglob("*") if _looks_like_video(inner)) or [source]
+        elif glob.has_magic(source) and not os.path.exists(source):  # noqa: PTH110
             expanded += sorted(glob.glob(source, recursive=True)) or [source]  # noqa: PTH207 - absolute patterns too
         else:
             expanded.append(source)
@@ -113,7 +128,7 @@ def expand_sources(sources: Sequence[str]) -> list[str]:
 
 def _looks_like_video(path: Path) -> bool:
     """Say whether a file met in a folder is meant: by its ending, else by its first bytes."""
-    if path.name.startswith(".") or not path.is_file():
+    if path.name.startswith(".") or path.suffix.lower() in IMAGE_SUFFIXES or not path.is_file():
         return False
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return True
@@ -122,10 +137,3 @@ def _looks_like_video(path: Path) -> bool:
             return sniff_demuxer(file.read(1024)) is not None
     except OSError:
         return False
-
-
-def _holds_images(folder: Path) -> bool:
-    try:
-        return bool(list_images(folder))
-    except OSError:
-        return True

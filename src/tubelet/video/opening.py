@@ -17,7 +17,16 @@ from typing import Protocol, runtime_checkable
 from tubelet.errors import NotAVideo, SourceNotFound, TooLarge, Truncated, VideoError
 from tubelet.video.iso import IsoLayout, read_layout
 
-__all__ = ["DEMUXERS", "MAX_FILE_BYTES", "MAX_PIXELS", "Media", "NamelessFile", "open_file", "open_media", "sniff_demuxer"]
+__all__ = [
+    "DEMUXERS",
+    "MAX_FILE_BYTES",
+    "MAX_PIXELS",
+    "Media",
+    "NamelessFile",
+    "open_file",
+    "open_media",
+    "sniff_demuxer",
+]
 
 MAX_FILE_BYTES = 64 << 30
 MAX_PIXELS = 8192 * 4320

@@ -73,8 +73,8 @@ class Video:
             self._reader = ArrayReader(source, fps)
         elif not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview):
             raise NotAVideo(
-                f"cannot read a {type(source).__name__} as a video - found {str(source)[:80]!r} - give the path of a file "
-                "or of a folder of images, the bytes of a file, or a uint8 array (time, height, width[, channel])."
+                f"cannot read a {type(source).__name__} as a video - found {str(source)[:80]!r} - give the path of a "
+                "file or of a folder of images, the bytes of a file, or a uint8 array (time, height, width[, channel])."
             )
         elif not isinstance(source, bytes | bytearray | memoryview) and os.path.isdir(source):  # noqa: PTH112
             from tubelet.video.decoders.images import FolderReader

@@ -2,6 +2,10 @@
 
 torchcodec opens whatever FFmpeg recognizes, so it never sees a path, only bytes whose format the gate has checked. The
 frame table stays ours: both backends give the same frames for the same indices.
+
+Each version of torchcodec fits some versions of PyTorch only, so any from 0.12 on is taken. Below 0.17 it may open
+other files and hosts that the bytes name: such a version is for trusted files only, and `tubelet doctor` says so.
+The time budget of `pyav` covers the opening here, not the decoding, which runs in torchcodec.
 """
 
 import numpy as np
