@@ -30,6 +30,7 @@ __all__ = [
     "FactorizedDotProductAttention",
     "FactorizedDotProductBlock",
     "Mlp",
+    "QueryValueLinear",
     "TubeletEmbedding",
     "initialize",
     "over",
@@ -89,6 +90,14 @@ class BlockShape:
     """Share of attention weights dropped."""
     gelu_twice: bool = False
     """Apply GELU after the second MLP layer too."""
+    gelu: Literal["tanh", "none"] = "tanh"
+    """How GELU is computed: by its tanh approximation, or exactly (`none` approximates nothing; torch's word)."""
+    eps: float = LAYER_NORM_EPS
+    """Added to the variance in the layer norms."""
+    qkv_bias: Literal["all", "query_value", "none"] = "all"
+    """Which of query, key and value have a bias; a key's changes nothing, since softmax ignores what all keys share."""
+    rescale_paths: bool = False
+    """Scale what drop-path keeps by 1 / (1 - rate) while training, as timm does."""
 
 
 class TubeletEmbedding(nn.Module):
@@ -125,26 +134,41 @@ class TubeletEmbedding(nn.Module):
 class DropPath(nn.Module):
     """Leave a residual branch out for a random share of the samples while training.
 
-    What stays is not scaled up, as in the official ViViT; timm scales it by 1 / (1 - rate).
+    What stays is not scaled up, as in the official ViViT; with `rescale` it is, by 1 / (1 - rate), as in timm.
 
     Source: arXiv 1603.09382.
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, *, rescale: bool = False) -> None:
         super().__init__()
         self.rate = rate
+        self.kept_scale = 1 / (1 - rate) if rescale else 1.0
 
     def forward(self, branch: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """Zero whole samples of the branch; return it untouched when evaluating."""
         if not self.training or self.rate == 0:
             return branch
         keep = torch.rand(branch.shape[0], *[1] * (branch.ndim - 1), device=branch.device) >= self.rate
-        return branch * keep.to(branch.dtype)
+        return branch * (keep.to(branch.dtype) * self.kept_scale)
 
 
 def plan_drop_path(rate: float, depth: int) -> list[float]:
     """Return the drop-path rate of each of `depth` blocks, rising linearly from 0 to `rate`."""
     return [rate * index / max(depth - 1, 1) for index in range(depth)]
+
+
+class QueryValueLinear(nn.Linear):
+    """Project tokens to queries, keys and values at once, with biases for queries and values alone."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, 3 * dim, bias=False)
+        self.query_bias = nn.Parameter(torch.zeros(dim))
+        self.value_bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, tokens: Float[Tensor, "... dim"]) -> Float[Tensor, "... qkv"]:
+        """Return queries, keys and values, one after the other."""
+        bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
+        return F.linear(tokens, self.weight, bias)
 
 
 class Attention(nn.Module):
@@ -157,8 +181,12 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = shape.heads
         self.attention_dropout = shape.attention_dropout
-        self.norm = nn.LayerNorm(shape.dim, eps=LAYER_NORM_EPS)
-        self.qkv = nn.Linear(shape.dim, 3 * shape.dim)
+        self.norm = nn.LayerNorm(shape.dim, eps=shape.eps)
+        self.qkv = (
+            QueryValueLinear(shape.dim)
+            if shape.qkv_bias == "query_value"
+            else nn.Linear(shape.dim, 3 * shape.dim, bias=shape.qkv_bias == "all")
+        )
         self.out = nn.Linear(shape.dim, shape.dim)
         self.dropout = nn.Dropout(shape.dropout)
 
@@ -202,22 +230,23 @@ class FactorizedDotProductAttention(Attention):
 
 
 class Mlp(nn.Module):
-    """Transform each token by itself: layer norm, a wide layer, GELU (tanh form), a layer back."""
+    """Transform each token by itself: layer norm, a wide layer, GELU (tanh form by default), a layer back."""
 
     def __init__(self, shape: BlockShape) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(shape.dim, eps=LAYER_NORM_EPS)
+        self.norm = nn.LayerNorm(shape.dim, eps=shape.eps)
         self.widen = nn.Linear(shape.dim, shape.mlp_dim)
         self.narrow = nn.Linear(shape.mlp_dim, shape.dim)
         self.dropout = nn.Dropout(shape.dropout)
+        self.gelu = shape.gelu
         self.gelu_twice = shape.gelu_twice
 
     def forward(self, tokens: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
         """Return the residual branch; the caller adds it."""
-        hidden = self.dropout(F.gelu(self.widen(self.norm(tokens)), approximate="tanh"))
+        hidden = self.dropout(F.gelu(self.widen(self.norm(tokens)), approximate=self.gelu))
         branch: Tensor = self.narrow(hidden)
         if self.gelu_twice:
-            branch = F.gelu(branch, approximate="tanh")
+            branch = F.gelu(branch, approximate=self.gelu)
         dropped: Tensor = self.dropout(branch)
         return dropped
 
@@ -229,7 +258,7 @@ class Block(nn.Module):
         super().__init__()
         self.attention = Attention(shape)
         self.mlp = Mlp(shape)
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = DropPath(drop_path, rescale=shape.rescale_paths)
 
     def forward(self, rows: Float[Tensor, "row token dim"]) -> Float[Tensor, "row token dim"]:
         """Return rows of the same shape."""
@@ -255,7 +284,7 @@ class FactorizedAttentionBlock(nn.Module):
         self.space = Attention(shape)
         self.time = Attention(shape)
         self.mlp = Mlp(shape)
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = DropPath(drop_path, rescale=shape.rescale_paths)
 
     def forward(self, grid: Float[Tensor, "batch t h w dim"]) -> Float[Tensor, "batch t h w dim"]:
         """Return a grid of the same shape."""
@@ -272,7 +301,7 @@ class FactorizedDotProductBlock(nn.Module):
         super().__init__()
         self.attention = FactorizedDotProductAttention(shape)
         self.mlp = Mlp(shape)
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = DropPath(drop_path, rescale=shape.rescale_paths)
 
     def forward(self, grid: Float[Tensor, "batch t h w dim"]) -> Float[Tensor, "batch t h w dim"]:
         """Return a grid of the same shape."""
@@ -301,7 +330,8 @@ def initialize(model: nn.Module, style: Literal["xavier", "normal"]) -> None:
             continue
         for part in module.weight.detach().chunk(3 if name.endswith("qkv") else 1):
             draw(part)
-        if style == "xavier" and name.endswith(("widen", "narrow")):
-            nn.init.normal_(module.bias, std=1e-6)
-        else:
-            nn.init.zeros_(module.bias)
+        for bias in [value for key, value in module.named_parameters(recurse=False) if key != "weight"]:
+            if style == "xavier" and name.endswith(("widen", "narrow")):
+                nn.init.normal_(bias, std=1e-6)
+            else:
+                nn.init.zeros_(bias)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tubelet.errors import ConfigError
 from tubelet.models.card import ModelCard, ModelConfig, change_config
@@ -41,6 +42,15 @@ class VideoModel(nn.Module, ABC):
     def card(self) -> ModelCard:
         """Return the card of the name that this model was made from."""
         return find_card(self.config.name)
+
+    @property
+    def uses_batch_statistics(self) -> bool:
+        """Tell whether training normalizes each clip by its whole batch, as batch norm does.
+
+        Such a model scores a clip otherwise in training than in evaluation even without dropout, needs batches of
+        several clips, and keeps running statistics that are no parameters and that averaged weights must bring along.
+        """
+        return any(isinstance(module, _BatchNorm) for module in self.modules())
 
     def forward(
         self, clips: Float[Tensor, "batch channel time height width"]

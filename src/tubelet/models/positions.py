@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from tubelet.errors import ConfigError
 from tubelet.shapes import Size3
 
-__all__ = ["PositionStyle", "Positions", "fit_positions", "make_sinusoids"]
+__all__ = ["PositionStyle", "Positions", "Stretch", "fit_positions", "make_sinusoids"]
 
 PositionStyle = Literal["learned", "sinusoidal_3d", "none"]
+Stretch = Literal["linear", "nearest"]
 
 
-def fit_positions(positions: Float[Tensor, "t h w dim"], size: Size3) -> Float[Tensor, "t2 h2 w2 dim"]:
+def fit_positions(
+    positions: Float[Tensor, "t h w dim"], size: Size3, stretch: Stretch = "linear"
+) -> Float[Tensor, "t2 h2 w2 dim"]:
     """Stretch a grid of position vectors to another size, linearly along time, height and width.
 
     A constant grid stays constant; the same size gives the same numbers. Use it to run a model at another length or
@@ -25,11 +28,13 @@ def fit_positions(positions: Float[Tensor, "t h w dim"], size: Size3) -> Float[T
     Args:
         positions: one vector per place of the old grid.
         size: places of the new grid along time, height and width.
+        stretch: `linear`, or `nearest` to repeat or leave out vectors.
     """
     if tuple(positions.shape[:3]) == tuple(size):
         return positions
     volume = rearrange(positions, "t h w dim -> 1 dim t h w")
-    return rearrange(F.interpolate(volume, size=tuple(size), mode="trilinear"), "1 dim t h w -> t h w dim")
+    mode = "trilinear" if stretch == "linear" else "nearest"
+    return rearrange(F.interpolate(volume, size=tuple(size), mode=mode), "1 dim t h w -> t h w dim")
 
 
 def make_sinusoids(size: Size3, dim: int) -> Float[Tensor, "t h w {dim}"]:
@@ -61,13 +66,23 @@ class Positions(nn.Module):
         dim: length of a token.
         style: `learned`, fitted to other sizes by interpolation; `sinusoidal_3d`, computed for any size; `none`.
         token: hold a learned vector for a class token too; it is never stretched.
+        stretch: how learned positions are fitted to other sizes.
     """
 
     grid: nn.Parameter | None
     token: nn.Parameter | None
 
-    def __init__(self, size: Size3, dim: int, style: PositionStyle = "learned", *, token: bool = False) -> None:
+    def __init__(
+        self,
+        size: Size3,
+        dim: int,
+        style: PositionStyle = "learned",
+        *,
+        token: bool = False,
+        stretch: Stretch = "linear",
+    ) -> None:
         super().__init__()
+        self.stretch = stretch
         self.size = size
         self.dim = dim
         self.style = style
@@ -83,7 +98,7 @@ class Positions(nn.Module):
         size = Size3(t, h, w)
         if self.grid is None:
             return grid + make_sinusoids(size, self.dim).to(grid)
-        return grid + fit_positions(self.grid, size)
+        return grid + fit_positions(self.grid, size, self.stretch)
 
     def place_token(self, token: Float[Tensor, " dim"]) -> Float[Tensor, " dim"]:
         """Add the class token's own position to it, where there is one."""

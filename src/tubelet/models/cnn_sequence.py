@@ -1,0 +1,353 @@
+"""Classify clips with a CNN on each frame and a sequence model after it: recurrent cells, or a transformer.
+
+    frame 1 --[ CNN ]--> vector --\\      cnn_gru, cnn_lstm     [ cell ] --> [ cell ] --> last state --> dense --> head
+    frame 2 --[ CNN ]--> vector ---->
+    frame t --[ CNN ]--> vector --/      cnn_transformer       + positions, [ post-norm block x depth ] --> max --> head
+
+The CNN is a small one of our own (`backbone="small"`), or ran before (`backbone="none"`): then the clips are features,
+(batch, features, time, 1, 1). Short clips are padded at the end, with anything finite, and say so by `lengths`; what
+stands in the padding, and how much of it there is, changes no logit. A clip shorter than `frames` stands at the first
+positions; a longer one is squeezed onto all of them.
+
+Choose `cnn_gru` as the strong cheap baseline that every video transformer should be measured against.
+
+Differences from the Keras examples:
+    - They use the first 20 frames of a video; the cards here state 20 frames spread over all of it.
+      `InputSpec(sampling="first")` gives theirs.
+    - Their CNN-transformer takes the maximum over padded positions too; here padding takes no part.
+    - They tell padding from features that are all zero; here `lengths` says it.
+    - The models give logits; the softmax is the loss's.
+
+Source: keras.io/examples/vision/video_classification and keras.io/examples/vision/video_transformers.
+"""
+
+from abc import abstractmethod
+from typing import cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from tubelet.errors import ConfigError
+from tubelet.models.backbones import FeaturePool, SmallCnn, embed_frames
+from tubelet.models.blocks import initialize
+from tubelet.models.cnn_sequence_config import (
+    RECURRENT_CARDS,
+    TRANSFORMER_CARDS,
+    Cell,
+    CnnRnnConfig,
+    CnnSequenceConfig,
+    CnnTransformerConfig,
+)
+from tubelet.models.contract import VideoModel, register_model
+
+__all__ = ["CnnRnn", "CnnSequence", "CnnTransformer", "FramePositions", "PostNormBlock", "Recurrence"]
+
+GATES: dict[Cell, int] = {"gru": 3, "lstm": 4, "rnn": 1}
+"""Products of a cell in one step."""
+
+KERAS_NORM_EPS = 1e-3
+"""Added to the variance in Keras' layer norm."""
+
+
+class Recurrence(nn.Module):
+    """Read rows of vectors from first to last with one recurrent layer in Keras' form.
+
+    Torch's own GRU computes the same (Keras' `reset_after=True`), its LSTM and plain cell too but for a second bias
+    that adds nothing. Written out, the layer has Keras' counts and exports as plain products; its steps are few.
+
+    Gates lie in torch's order: reset, update, new (gru); input, forget, new, output (lstm). First weights are Keras':
+    Glorot uniform, orthogonal from state to state, biases zero but for the forget gate's, which start at 1.
+
+    Args:
+        cell: `gru`, `lstm` or `rnn` (tanh).
+        inputs: length of the vectors read.
+        units: length of the state.
+
+    Source: arXiv 1406.1078v1 (GRU; the reset after the product), arXiv 1402.1128 (LSTM), and their layers in Keras.
+    """
+
+    def __init__(self, cell: Cell, inputs: int, units: int) -> None:
+        super().__init__()
+        self.cell = cell
+        self.units = units
+        self.read = nn.Linear(inputs, GATES[cell] * units)
+        self.recur = nn.Linear(units, GATES[cell] * units, bias=cell == "gru")
+        self.reset()
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Draw fresh weights."""
+        nn.init.xavier_uniform_(self.read.weight)
+        nn.init.orthogonal_(self.recur.weight)
+        for layer in (self.read, self.recur):
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        if self.cell == "lstm":
+            self.read.bias[self.units : 2 * self.units] = 1.0
+
+    def forward(self, rows: Float[Tensor, "row token dim"]) -> Float[Tensor, "row token {self.units}"]:
+        """Return the state after every vector."""
+        read = self.read(rows)
+        state = memory = read.new_zeros(rows.shape[0], self.units)
+        states = []
+        for moment in read.unbind(1):
+            state, memory = self.step(moment, state, memory)
+            states.append(state)
+        return torch.stack(states, dim=1)
+
+    def step(
+        self, read: Float[Tensor, "row gates"], state: Float[Tensor, "row units"], memory: Float[Tensor, "row units"]
+    ) -> tuple[Float[Tensor, "row units"], Float[Tensor, "row units"]]:
+        """Return the next state, and the next memory of an LSTM; other cells hand it on.
+
+        Args:
+            read: the projected vector of this moment.
+            state: the state before.
+            memory: the memory before.
+        """
+        recurred = self.recur(state)
+        if self.cell == "rnn":
+            return torch.tanh(read + recurred), memory
+        if self.cell == "lstm":
+            let_in, forget, new, let_out = (read + recurred).chunk(4, dim=-1)
+            memory = torch.sigmoid(forget) * memory + torch.sigmoid(let_in) * torch.tanh(new)
+            return torch.sigmoid(let_out) * torch.tanh(memory), memory
+        reset, update, new = read.chunk(3, dim=-1)
+        reset_state, update_state, new_state = recurred.chunk(3, dim=-1)
+        new = torch.tanh(new + torch.sigmoid(reset + reset_state) * new_state)
+        kept = torch.sigmoid(update + update_state)
+        return kept * state + (1 - kept) * new, memory
+
+
+class FramePositions(nn.Module):
+    """Add a learned vector to each frame that says which one it is.
+
+    Clips of up to `frames` frames take the first vectors; longer ones are squeezed onto all of them. Where a frame
+    stands depends on its own clip's length, not on the padding.
+    """
+
+    def __init__(self, frames: int, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.empty(frames, dim).uniform_(-0.05, 0.05))
+
+    def forward(
+        self, rows: Float[Tensor, "batch time dim"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch time dim"]:
+        """Add the positions."""
+        frames, time = self.table.shape[0], rows.shape[1]
+        if time <= frames:
+            return rows + self.table[:time]
+        index = torch.arange(time, device=rows.device)
+        scale = frames / lengths.clamp(min=frames).float()
+        places = ((index + 0.5) * scale[:, None] - 0.5).clamp(0, frames - 1)
+        before = places.floor().long()
+        share = (places - before)[:, :, None].to(rows.dtype)
+        after = (before + 1).clamp(max=frames - 1)
+        return rows + self.table[before] * (1 - share) + self.table[after] * share
+
+
+class PostNormBlock(nn.Module):
+    """Mix the tokens of a row, then transform each, with a layer norm after each residual sum, as Keras' example does.
+
+    Source: arXiv 1706.03762, figure 1 (the encoder's layer); exact GELU in the MLP.
+    """
+
+    def __init__(self, config: CnnTransformerConfig) -> None:
+        super().__init__()
+        dim = config.dim
+        self.heads = config.heads
+        self.attention_dropout = config.attention_dropout
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.attention_norm = nn.LayerNorm(dim, eps=KERAS_NORM_EPS)
+        self.widen = nn.Linear(dim, config.mlp_dim)
+        self.narrow = nn.Linear(config.mlp_dim, dim)
+        self.mlp_norm = nn.LayerNorm(dim, eps=KERAS_NORM_EPS)
+
+    def forward(
+        self, rows: Float[Tensor, "row token dim"], real: Bool[Tensor, "row token"] | None
+    ) -> Float[Tensor, "row token dim"]:
+        """Return rows of the same shape; only real tokens are looked at, all of them where `real` is None."""
+        query, key, value = rearrange(self.qkv(rows), "r n (three h d) -> three r h n d", three=3, h=self.heads)
+        mask = None if real is None else rearrange(real, "r n -> r 1 1 n")
+        dropout = self.attention_dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        rows = self.attention_norm(rows + self.out(rearrange(mixed, "r h n d -> r n (h d)")))
+        transformed: Tensor = self.mlp_norm(rows + self.narrow(F.gelu(self.widen(rows))))
+        return transformed
+
+
+class CnnSequence(VideoModel):
+    """Hold what the CNN hybrids share: frames to vectors, and clips that end early.
+
+    Args:
+        config: the resolved hyper-parameters.
+        vector: length of a frame's vector where the model's own backbone makes it.
+        dim: length of the feature vector that the head reads.
+    """
+
+    config: CnnSequenceConfig
+
+    def __init__(self, config: CnnSequenceConfig, vector: int, dim: int) -> None:
+        super().__init__(config, dim)
+        self.backbone: FeaturePool | SmallCnn = FeaturePool()
+        self.vector = config.channels
+        if config.backbone == "small":
+            self.backbone = SmallCnn(config.channels, config.backbone_width, vector)
+            self.vector = vector
+
+    def forward(
+        self, clips: Float[Tensor, "batch channel time height width"], lengths: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch {self.num_classes}"]:
+        """Score clips: one logit per class.
+
+        Args:
+            clips: pixels, or features as channels; all clips of a batch padded at the end to the longest.
+            lengths: frames of each clip that are real, at least 1; all of them without it.
+        """
+        logits: Tensor = self.head(self.features(clips, lengths))
+        return logits
+
+    def features(
+        self, clips: Float[Tensor, "batch channel time height width"], lengths: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch dim"]:
+        """Return the vector of each clip that the head reads; `lengths` as in `forward`."""
+        if lengths is None:
+            return self.summarize(self.encode(clips, None), None)
+        _check_lengths(lengths, clips)
+        return self.summarize(self.encode(clips, lengths), lengths)
+
+    def tokens(
+        self, clips: Float[Tensor, "batch channel time height width"], lengths: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch t 1 1 dim"]:
+        """Return one vector per frame, after the sequence model; what stands at padded frames means nothing."""
+        if lengths is not None:
+            _check_lengths(lengths, clips)
+        return rearrange(self.encode(clips, lengths), "b t d -> b t 1 1 d")
+
+    @abstractmethod
+    def encode(
+        self, clips: Float[Tensor, "batch channel time height width"], lengths: Int[Tensor, " batch"] | None
+    ) -> Float[Tensor, "batch time dim"]:
+        """Run the sequence model over the vectors of the frames."""
+
+    @abstractmethod
+    def summarize(
+        self, rows: Float[Tensor, "batch time dim"], lengths: Int[Tensor, " batch"] | None
+    ) -> Float[Tensor, "batch dim2"]:
+        """Make one vector of a clip's."""
+
+    def embed(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch time dim"]:
+        """Turn every frame into a vector by itself."""
+        self.check_channels(clips)
+        return embed_frames(self.backbone, clips)
+
+    def freeze(self) -> None:
+        """Leave the backbone's weights out of training where the configuration says so."""
+        if self.config.frozen:
+            self.backbone.requires_grad_(False)
+
+
+@register_model(*RECURRENT_CARDS)
+class CnnRnn(CnnSequence):
+    """Read the frames of a clip one after another with two recurrent layers, and score the last state.
+
+    Build it with `create_model`; `cell` chooses GRU, LSTM or the plain cell. Trained from scratch it likes a learning
+    rate of 3e-3, three times that of the transformers here: at 1e-3 it learned the same motions half as fast.
+
+    Args:
+        config: the resolved hyper-parameters.
+    """
+
+    config: CnnRnnConfig
+
+    def __init__(self, config: CnnRnnConfig) -> None:
+        super().__init__(config, config.vector, config.head_dim)
+        first, second = config.units
+        self.recurrence = nn.Sequential(
+            Recurrence(config.cell, self.vector, first), Recurrence(config.cell, first, second)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.dense = nn.Linear(second, config.head_dim)
+        initialize(self, "xavier")
+        for layer in self.recurrence:
+            cast(Recurrence, layer).reset()
+        self.freeze()
+        self.reset_head(config.num_classes)
+
+    def encode(
+        self,
+        clips: Float[Tensor, "batch channel time height width"],
+        lengths: Int[Tensor, " batch"] | None,  # noqa: ARG002  states before the padding cannot see it
+    ) -> Float[Tensor, "batch time dim"]:
+        """Return the second layer's state after every frame."""
+        return cast(Tensor, self.recurrence(self.embed(clips)))
+
+    def summarize(
+        self, rows: Float[Tensor, "batch time dim"], lengths: Int[Tensor, " batch"] | None
+    ) -> Float[Tensor, "batch dim2"]:
+        """Return the dense layer's reading of the state after the last real frame."""
+        last = rows[:, -1]
+        if lengths is not None:
+            last = rows[torch.arange(rows.shape[0], device=rows.device), lengths.to(rows.device).long() - 1]
+        return F.relu(self.dense(self.dropout(last)))
+
+
+@register_model(*TRANSFORMER_CARDS)
+class CnnTransformer(CnnSequence):
+    """Let the frames of a clip look at each other, and score the largest value of each feature.
+
+    Args:
+        config: the resolved hyper-parameters.
+    """
+
+    config: CnnTransformerConfig
+
+    def __init__(self, config: CnnTransformerConfig) -> None:
+        super().__init__(config, config.dim, config.dim)
+        self.project = nn.Identity() if self.vector == config.dim else nn.Linear(self.vector, config.dim)
+        self.positions = FramePositions(config.frames, config.dim)
+        self.blocks = nn.ModuleList(PostNormBlock(config) for _ in range(config.depth))
+        self.dropout = nn.Dropout(config.dropout)
+        initialize(self, "xavier")
+        self.freeze()
+        self.reset_head(config.num_classes)
+
+    def encode(
+        self, clips: Float[Tensor, "batch channel time height width"], lengths: Int[Tensor, " batch"] | None
+    ) -> Float[Tensor, "batch time dim"]:
+        """Return the vectors of the frames after the blocks."""
+        rows = self.project(self.embed(clips))
+        full = torch.full((rows.shape[0],), rows.shape[1], device=rows.device)
+        rows = self.positions(rows, full if lengths is None else lengths.to(rows.device))
+        real = None if lengths is None else _mark_real(rows, lengths)
+        for block in self.blocks:
+            rows = block(rows, real)
+        return cast(Tensor, rows)
+
+    def summarize(
+        self, rows: Float[Tensor, "batch time dim"], lengths: Int[Tensor, " batch"] | None
+    ) -> Float[Tensor, "batch dim2"]:
+        """Return the largest value of each feature over the real frames."""
+        if lengths is not None:
+            rows = rows.masked_fill(~_mark_real(rows, lengths)[:, :, None], float("-inf"))
+        return cast(Tensor, self.dropout(rows.amax(dim=1)))
+
+
+def _mark_real(rows: Float[Tensor, "batch time dim"], lengths: Int[Tensor, " batch"]) -> Bool[Tensor, "batch time"]:
+    return torch.arange(rows.shape[1], device=rows.device) < lengths.to(rows.device)[:, None]
+
+
+def _check_lengths(lengths: Int[Tensor, " batch"], clips: Float[Tensor, "batch channel time height width"]) -> None:
+    """Raise `ConfigError` where a length cannot be; a compiled graph, which cannot look at values, goes unchecked."""
+    if torch.compiler.is_compiling():
+        return
+    least, most, time = int(lengths.min()), int(lengths.max()), clips.shape[2]
+    if least < 1 or most > time:
+        raise ConfigError(
+            f"lengths must lie in 1 to {time}, the frames of the batch - found {least} to {most} - "
+            "pad clips at the end, and leave out those without a frame."
+        )
