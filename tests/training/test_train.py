@@ -1,6 +1,7 @@
 """Hold what a training does: it learns, it accumulates, it stops, it refuses, and it says so."""
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from tubelet.data.dataset import Batch
 from tubelet.data.splits import fold_manifest
 from tubelet.errors import CheckpointError, ConfigError, TrainingError
 from tubelet.evaluation.evaluate import evaluate
+from tubelet.files import write_sealed
 from tubelet.models import create_model
 from tubelet.recipes.recipe import OptimizerRecipe, Recipe, TrainingRecipe
 from tubelet.recipes.shipped import make_moving_shapes
@@ -149,6 +151,25 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(small_run
     checkpoint, remark = Run(tmp_path / "small").read_checkpoint()
     assert checkpoint["progress"]["epoch"] == 1
     assert "previous.ckpt" in remark
+
+
+class Canary:
+    """A pickle that would make a file where it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))
+
+
+def test_a_checkpoint_that_carries_code_is_refused_and_runs_nothing(tmp_path):
+    payload = io.BytesIO()
+    torch.save({"format": 1, "model": Canary(tmp_path / "executed")}, payload)
+    write_sealed(tmp_path / "last.ckpt", payload.getvalue())
+    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
+        load_checkpoint(tmp_path / "last.ckpt")
+    assert not (tmp_path / "executed").exists()
 
 
 def test_a_resume_without_a_run_names_the_nearest(small_run):

@@ -140,11 +140,11 @@ def print_models(pattern: str, *, as_json: bool) -> None:
         return
     table = Table(box=None, header_style="bold")
     for name, side in (("model", "left"), ("parameters", "right"), ("input", "left"), ("summary", "left")):
-        table.add_column(name, justify="right" if side == "right" else "left", no_wrap=name != "summary")
+        table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
     for card in cards:
         spec = card.input_spec
         table.add_row(card.name, f"{card.parameters:,}", f"{spec.frames}x{spec.height}x{spec.width}", card.summary)
-    Console(highlight=False).print(table)
+    Console(highlight=False, soft_wrap=True, width=200).print(table)
 
 
 def print_datasets(*, as_json: bool) -> None:

@@ -257,6 +257,6 @@ def _describe(row: dict[str, float]) -> dict[str, float | None]:
 
 def prepare_training(
     pixels: Pixels, label: int, generator: np.random.Generator, *, recipe: Recipe, classes: tuple[str, ...]
-) -> tuple[UInt8[Tensor, "time height width channel"], int]:
+) -> tuple[UInt8[Tensor, "time height2 width2 channel2"], int]:
     """Augment a clip and fit it to the contract; picklable, for loader workers."""
     return augment(pixels, label, recipe.augmentation, recipe.input, classes, generator)

@@ -43,7 +43,7 @@ class Video:
         ConfigError: `fps` or `threads` out of range.
 
     Example:
-        >>> video = Video(np.zeros((8, 4, 6, 3), np.uint8), fps=4)
+        >>> video = Video(np.zeros((8, 4, 6, 3), np.uint8), fps=4.0)
         >>> video.info.num_frames, video.info.duration_s
         (8, 2.0)
         >>> video.frames_at([7, 0, 0]).times_s.tolist()
