@@ -256,7 +256,7 @@ class CnnRnn(CnnSequence):
     """Read the frames of a clip one after another with two recurrent layers, and score the last state.
 
     Build it with `create_model`; `cell` chooses GRU, LSTM or the plain cell. Trained from scratch it likes a learning
-    rate of 3e-3, three times that of the transformers here: at 1e-3 it learned the same motions half as fast.
+    rate of 3e-3, three times that of the transformers here: at 1e-3 it learned the same motions more slowly.
 
     Args:
         config: the resolved hyper-parameters.
