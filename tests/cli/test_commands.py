@@ -166,10 +166,10 @@ def test_what_the_system_refuses_is_one_message(tmp_path, capsys, small_run):
 
 
 def test_a_reader_who_leaves_early_ends_the_command_quietly(small_run, tmp_path):
-    for number in range(4):
-        write_clip(tmp_path / f"{number}.mp4")
+    # So many that the command cannot be through with them before the reader is gone.
+    many = [write_clip(tmp_path / "clip.mp4")] * 200
     for options in (["--json"], []):
-        command = [sys.executable, "-m", "tubelet", "predict", small_run, tmp_path, *options]
+        command = [sys.executable, "-m", "tubelet", "predict", small_run, *many, *options]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
             assert running.stdout.readline().strip()
             running.stdout.close()
