@@ -207,6 +207,29 @@ def test_watching_sees_an_opened_decoy_and_a_connection(tmp_path: Path) -> None:
 DECOY = re.compile(r"secret_|bait_|referenced\.mp4|/etc/hostname|frame00\d")
 
 
+def rejoin_calls(trace: str) -> str:
+    """Put calls together again that strace split because another process spoke in between."""
+    lines: list[str] = []
+    pending: dict[str, int] = {}
+    for line in trace.splitlines():
+        process, _, rest = line.partition(" ")
+        if rest.endswith("<unfinished ...>"):
+            pending[process] = len(lines)
+            lines.append(line.removesuffix("<unfinished ...>"))
+        elif "resumed>" in rest and process in pending:
+            lines[pending.pop(process)] += rest.partition("resumed>")[2]
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def test_calls_that_strace_split_are_read_as_one():
+    trace = (
+        '7 openat(AT_FDCWD, "file:/a" <unfinished ...>\n8 stat("b") = 0\n7 <... openat resumed>, O_RDONLY) = -1 ENOENT'
+    )
+    assert rejoin_calls(trace) == '7 openat(AT_FDCWD, "file:/a" , O_RDONLY) = -1 ENOENT\n8 stat("b") = 0'
+
+
 def _marked(trace: str) -> Iterator[tuple[str, str]]:
     """Yield each traced call with the file it belongs to; calls before the first file are the interpreter's own."""
     key = ""
@@ -227,7 +250,7 @@ def test_no_socket_and_no_foreign_file_under_strace(tmp_path: Path) -> None:
         pytest.skip("needs strace")
     report = examine(tmp_path, trace=tmp_path / "trace.txt")
     network, foreign, started = [], [], []
-    for key, line in _marked(report.trace):
+    for key, line in _marked(rejoin_calls(report.trace)):
         if re.search(r"\b(socket|bind|connect|sendto|sendmsg)\(", line):
             network.append((key, line))
         if re.search(r"\bopen(at)?\(", line) and DECOY.search(line) and " = -1 " not in line:
