@@ -95,7 +95,7 @@ NAMES = list_models()
 def find_distinct():
     """One name for each way of being built: another size or another start makes no new path through the code."""
     distinct = {}
-    for name in NAMES:
+    for name in sorted(NAMES, key=lambda name: "nano" not in name):
         config = find_card(name).config.to_dict()
         same = {key for key, value in config.items() if isinstance(value, int | float) and not isinstance(value, bool)}
         kind = [str(value) for key, value in config.items() if key not in same | {"name", "tubelet", "init"}]
@@ -105,10 +105,16 @@ def find_distinct():
 
 DISTINCT = find_distinct()
 every_card = pytest.mark.parametrize("name", NAMES)
-distinct_model = pytest.mark.parametrize("name", DISTINCT)
-every_model = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in DISTINCT else [pytest.mark.slow]) for name in NAMES]
-)
+FAST = {name for name in DISTINCT if "nano" in name or name in OWN_SIZE}
+
+
+def mark(names):
+    """The small cards of every family run each time, the others in the slow lane."""
+    return [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in names]
+
+
+distinct_model = pytest.mark.parametrize("name", mark(DISTINCT))
+every_model = pytest.mark.parametrize("name", mark(NAMES))
 
 
 @every_model

@@ -85,6 +85,7 @@ def test_cost_is_what_torch_counts(form):
     assert counter.get_total_flops() == 2 * count_macs(model.config)
 
 
+@pytest.mark.slow
 def test_nano_models_are_small():
     assert all(find_card(f"timesformer_nano_{form}").parameters <= 600_000 for form in FORMS)
 
@@ -146,12 +147,14 @@ def compare(model, other, **sizes):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("form", ["divided", "joint"])
+@pytest.mark.slow
 def test_logits_are_those_of_transformers(form, shape):
     compare(*make_pair(form, shape))
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("form", ["divided", "joint"])
+@pytest.mark.slow
 def test_training_drops_the_rows_that_transformers_drops(form):
     # Set on its layers, since its configuration takes whole numbers only.
     model, other = make_pair(form, "odd", drop_path=0.6)
@@ -162,6 +165,7 @@ def test_training_drops_the_rows_that_transformers_drops(form):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_nearest_positions_are_those_of_transformers_at_other_sizes():
     # Of the divided form transformers takes other heights alone.
     model, other = make_pair("divided", "odd")
@@ -173,6 +177,7 @@ def test_nearest_positions_are_those_of_transformers_at_other_sizes():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("shape", ["even", "odd"])
+@pytest.mark.slow
 def test_space_only_averages_the_class_tokens_of_transformers(shape):
     model, other = make_pair("space_only", shape)
     frames, side, channels = model.config.frames, model.config.height, model.config.channels
@@ -364,6 +369,7 @@ OFFICIAL = [
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.slow
 def test_official_keys_mean_what_those_of_transformers_mean(form):
     model, other = make_pair(form, "even")
     renamed = other.state_dict()

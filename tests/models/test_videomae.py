@@ -423,6 +423,7 @@ def test_wrong_changes_of_pretraining_are_refused_with_a_remedy(changes, message
         make_pretraining(**changes)
 
 
+@pytest.mark.slow
 def test_pretraining_is_for_videomae_alone():
     with pytest.raises(ConfigError, match=r"found vivit_base_joint, a vivit"):
         create_pretraining("vivit_base_joint")
@@ -504,6 +505,7 @@ def shorten(key):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("mean_pooling", [True, False])
 @every_variant
+@pytest.mark.slow
 def test_logits_are_those_of_transformers(variant, mean_pooling):
     kind = "VideoMAEForVideoClassification"
     other, config = make_other(variant, kind, use_mean_pooling=mean_pooling)
@@ -519,6 +521,7 @@ def test_logits_are_those_of_transformers(variant, mean_pooling):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("normalize_targets", [True, False])
 @every_variant
+@pytest.mark.slow
 def test_pretraining_loss_is_that_of_transformers(variant, normalize_targets):
     kind = "VideoMAEForPreTraining"
     other, config = make_other(variant, kind, use_mean_pooling=False, norm_pix_loss=normalize_targets)
@@ -539,6 +542,7 @@ def test_pretraining_loss_is_that_of_transformers(variant, normalize_targets):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["VideoMAEForVideoClassification", "VideoMAEForPreTraining"])
 @every_variant
+@pytest.mark.slow
 def test_every_schema_of_the_weights_gives_the_same(variant, kind):
     other, _ = make_other(variant, kind, use_mean_pooling=kind.endswith("Classification"))
     state = dict(other.state_dict())
@@ -557,6 +561,7 @@ def test_every_schema_of_the_weights_gives_the_same(variant, kind):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_positions_are_those_of_transformers():
     module = pytest.importorskip("transformers.models.videomae.modeling_videomae")
     expected = module.get_sinusoid_encoding_table(1568, 384)[0]
