@@ -364,3 +364,13 @@ def test_turned_files_hold_the_upright_picture(tmp_path: Path) -> None:
             assert np.array_equal(
                 turn_back(video.frames_at([3]).pixels[0], degrees // 90, False), upright.frames_at([3]).pixels[0]
             )
+
+
+@pytest.mark.real_data
+def test_a_packet_that_shows_nothing_is_no_frame(real_data: Path) -> None:
+    """A clip of UCF101 holds six bytes that say "as before": players and ffmpeg show 194 frames, not 195."""
+    with Video(real_data / "ucf101_mini" / "YoYo" / "v_YoYo_g11_c04.avi") as video:
+        assert video.info.num_frames == 194
+        clip = video.frames()
+        assert len(clip) == 194
+        assert np.array_equal(video.frames_at([114]).pixels[0], clip.pixels[114])

@@ -86,6 +86,8 @@ class PacketLog:
     is_key: list[bool] = field(default_factory=list)
     is_shown: list[bool] = field(default_factory=list)
     last_duration: int = 0
+    smallest_bytes: int = 1 << 30
+    """Size of the smallest packet: MPEG-4 writes a few bytes for "as before", of which no frame comes."""
     packets: "list[av.Packet[av.VideoStream]] | None" = field(default_factory=list)
     """The packets themselves while they are few: a clip is then read from its file once."""
 
@@ -142,6 +144,7 @@ def read_packets(container: "av.container.InputContainer", stream: "av.VideoStre
         log.is_key.append(packet.is_keyframe)
         # VP8 keeps pictures that are never shown in packets of their own: bit 4 of the frame tag (RFC 6386, 9.1).
         log.is_shown.append(not packet.is_discard and not (is_vp8 and not memoryview(packet)[0] & 0x10))
+        log.smallest_bytes = min(log.smallest_bytes, packet.size)
         log.last_duration = packet.duration or log.last_duration
         kept_bytes += packet.size
         if kept_bytes > _KEPT_BYTES:

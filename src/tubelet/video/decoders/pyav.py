@@ -32,6 +32,9 @@ from tubelet.video.orientation import Orientation
 __all__ = ["CODECS", "PyavReader"]
 
 MAX_STREAMS = 16
+_SKIPPING_CODECS = frozenset(["mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4"])
+_SKIP_BYTES = 16
+"""Packets up to this size may say that nothing changed, and show no frame."""
 _UNSTATED_DEMUXERS = frozenset(["matroska", "mpegts", "h264", "hevc", "mpegvideo", "m4v", "mpeg"])
 """Formats whose first frame must be decoded to know its turn (matroska) or its size, which may change later."""
 MAX_ANIMATION_PIXELS = 4_000_000_000
@@ -205,7 +208,7 @@ class PyavReader:
             if self._packets is None:
                 self._rewind()
         self._check_animation(table)
-        if self._is_doubtful(table):
+        if self._is_doubtful(table, log):
             table = self._scan(table, log)
         if table.num_frames == 0:
             raise Truncated(f"cannot decode {self._media.name!r} - it holds no frame - copy or download it again.")
@@ -227,14 +230,17 @@ class PyavReader:
                 f"another, are over {MAX_ANIMATION_PIXELS} - convert it to .mp4."
             )
 
-    def _is_doubtful(self, table: FrameTable) -> bool:
+    def _is_doubtful(self, table: FrameTable, log: PacketLog | None) -> bool:
         """Say whether only decoding can tell which packets are shown, or in which order.
 
         So it is for numbered packets of a codec that reorders, and for a stream that begins with pictures which lean
         on a group that was cut away.
         """
+        context = self._stream.codec_context
+        if log is not None and context.codec.name in _SKIPPING_CODECS and log.smallest_bytes <= _SKIP_BYTES:
+            return True
         if not table.is_timed:
-            return bool(self._stream.codec_context.has_b_frames)
+            return bool(context.has_b_frames)
         if not table.num_frames or not table.is_key.any():
             return False
         first_key = int(np.flatnonzero(table.is_key)[0])
