@@ -1,6 +1,7 @@
 """Hold what every command prints, writes and returns, run as a user runs it."""
 
 import csv
+import fcntl
 import json
 import os
 import subprocess
@@ -166,11 +167,12 @@ def test_what_the_system_refuses_is_one_message(tmp_path, capsys, small_run):
 
 
 def test_a_reader_who_leaves_early_ends_the_command_quietly(small_run, tmp_path):
-    # So many that the command cannot be through with them before the reader is gone.
-    many = [write_clip(tmp_path / "clip.mp4")] * 60
+    # More than a small pipe and the reader's buffer hold: the command cannot be through before the reader is gone.
+    many = [write_clip(tmp_path / "clip.mp4")] * 300
     for options in (["--json"], []):
         command = [sys.executable, "-m", "tubelet", "predict", small_run, *many, *options]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+            fcntl.fcntl(running.stdout.fileno(), fcntl.F_SETPIPE_SZ, 4096)
             assert running.stdout.readline().strip()
             running.stdout.close()
             err = running.stderr.read()
