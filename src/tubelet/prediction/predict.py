@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from tubelet.classifier import Classifier
+from tubelet.data.dataset import read_views
 from tubelet.data.folders import VIDEO_SUFFIXES
 from tubelet.errors import ConfigError, TubeletError
 from tubelet.transforms.preparation import fit
@@ -61,10 +61,8 @@ def predict_one(classifier: Classifier, source: Source, *, views: int = 1, decod
     """
     with Video(source, decoder=decoder) as video:
         rows = plan(video.info, classifier.input_spec, views=views)
-        places, inverse = np.unique(rows, return_inverse=True)
-        pixels = video.frames_at(places.tolist()).pixels
+        clips = torch.stack([fit(pixels, classifier.input_spec) for pixels in read_views(video, rows)])
         name = video.name
-    clips = torch.stack([fit(pixels[row], classifier.input_spec) for row in inverse.reshape(rows.shape)])
     scores = classifier.score(clips).mean(dim=0).cpu().tolist()
     ranked = sorted(zip(classifier.classes, scores, strict=True), key=lambda pair: -pair[1])
     return Prediction(name, ranked[0][0], ranked[0][1], dict(ranked))
