@@ -16,6 +16,7 @@ RecipeOptions: Any = overrides_type(Recipe)
 
 SHORTCUTS = {
     "model": "model.name",
+    "weights": "model.weights",
     "epochs": "training.epochs",
     "batch": "training.batch",
     "lr": "optimizer.lr",
@@ -40,6 +41,9 @@ class TrainOptions:
     """YAML file with a recipe; options on the command line win over it."""
     model: str | None = None
     """A name that 'tubelet models' lists; brings its own frames and size. Short for --model.name."""
+    weights: str | None = None
+    """A run, a file, a folder, hf://owner/repo or 'default' to start from; brings its own model where none is named.
+    Short for --model.weights."""
     epochs: int | None = None
     """Passes over the training clips. Short for --training.epochs."""
     batch: int | None = None

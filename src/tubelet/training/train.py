@@ -99,11 +99,14 @@ def _name_source(data: Manifest | str | os.PathLike[str] | None) -> str | None:
 
 
 def _fix_source(recipe: Recipe, data: Manifest | str | os.PathLike[str] | None) -> Recipe:
-    """Store where the clips lie in a way that holds from any folder."""
+    """Store where clips and weights lie in a way that holds from any folder."""
     source = _name_source(data) or recipe.data.source
     if source and Path(source).exists():
         source = str(Path(source).absolute())
-    return replace(recipe, data=replace(recipe.data, source=source))
+    weights = recipe.model.weights
+    if weights and Path(weights).exists():
+        weights = str(Path(weights).absolute())
+    return replace(recipe, data=replace(recipe.data, source=source), model=replace(recipe.model, weights=weights))
 
 
 def _keep_recipe(run: Run, wishes: Mapping[str, object]) -> Recipe:

@@ -1,6 +1,7 @@
 """Run one training from its first epoch, or from where it was interrupted, to its end and its figures."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from tubelet.data.dataset import BadSample, Batch, ClipDataset, EpochOrder, Load
 from tubelet.data.manifest import Manifest
 from tubelet.errors import TrainingError
 from tubelet.evaluation.evaluate import Report, evaluate, prepare_evaluation
-from tubelet.models import create_model
+from tubelet.models import create_model, load_weights
 from tubelet.prediction.devices import choose_device, choose_precision
 from tubelet.recipes.recipe import Recipe
 from tubelet.report.figures import draw_class_distribution, draw_curves
@@ -51,17 +52,14 @@ class Trainer:
         DECODERS[recipe.data.decoder]()
         device = choose_device(recipe.training.device)
         torch.manual_seed(recipe.training.seed)
-        model = create_model(
-            recipe.model.name,
-            num_classes=len(manifest.classes),
-            **{
-                "frames": recipe.input.frames,
-                "height": recipe.input.height,
-                "width": recipe.input.width,
-                "channels": recipe.input.input_channels,
-                **recipe.model.changes,
-            },
-        )
+        sizes: dict[str, Any] = {
+            "frames": recipe.input.frames,
+            "height": recipe.input.height,
+            "width": recipe.input.width,
+            "channels": recipe.input.input_channels,
+            **recipe.model.changes,
+        }
+        model = create_model(recipe.model.name, num_classes=len(manifest.classes), **sizes)
         self.classifier = Classifier(model.to(device), recipe.input, manifest.classes)
         self.optimizer = make_optimizer(model, recipe.optimizer)
         self.precision = choose_precision(recipe.training.precision, device)
@@ -73,13 +71,14 @@ class Trainer:
         self.num_batches = len(self.order)
         schedule = make_schedule(self.recipe.optimizer, -(-self.num_batches // training.accumulate), training.epochs)
         self.run.log("start", resumed=is_resumed, clips=self.order.count, classes=len(self.manifest.classes))
-        if is_resumed:
-            self._restore()
-        else:
+        is_underway = is_resumed and self._restore()
+        if not is_resumed:
             draw_class_distribution(self.manifest.counts(), self.run.folder / "class_distribution.png")
         for remark in (*self.manifest.notes, *warn_of_mirrors(self.recipe.augmentation, self.manifest.classes)):
             self.listener.on_remark(remark)
         self.listener.on_start(self.run.folder, self.recipe, self.manifest, self.classifier.model)
+        if self.recipe.model.source and not is_underway:
+            self._start_from(self.recipe.model.source)
         train_loader, val_loader = self._make_loaders()
         self.run.write_metrics(self.progress.history)
         while not self.progress.is_done and self.progress.epoch < training.epochs:
@@ -88,6 +87,12 @@ class Trainer:
         if self.progress.history:
             draw_curves(self.progress.history, self.run.folder / "curves.png")
         self.listener.on_end(self.progress.history)
+
+    def _start_from(self, source: str) -> None:
+        """Load the weights that the recipe names, and say what became of them."""
+        report = load_weights(self.classifier.model, source, classes=self.manifest.classes)
+        self.run.log("weights", **asdict(report))
+        self.listener.on_weights(report)
 
     def judge(self) -> Report | None:
         """Evaluate the kept weights on the clips that were held out."""
@@ -228,12 +233,13 @@ class Trainer:
         fixed = {key: repr(value) for key, value in flatten(self.recipe).items() if key not in FREE_FIELDS}
         return {"classes": list(self.manifest.classes), "digest": self.manifest.digest, "recipe": fixed}
 
-    def _restore(self) -> None:
+    def _restore(self) -> bool:
+        """Go back to the last checkpoint; tell whether there was one."""
         checkpoint, remark = self.run.read_checkpoint()
         if remark:
             self.listener.on_remark(remark)
         if checkpoint is None:
-            return
+            return False
         stored, present = checkpoint["contract"], self._make_contract()
         if stored["digest"] != present["digest"]:
             raise TrainingError(
@@ -249,6 +255,7 @@ class Trainer:
         self.classifier.model.load_state_dict(checkpoint["model"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.progress = Progress.from_plain(checkpoint["progress"])
+        return True
 
 
 def _describe(row: dict[str, float]) -> dict[str, float | None]:
