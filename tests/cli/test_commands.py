@@ -10,17 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from run_command import run
 from small_run import make_tiny_recipe, write_clip
-from tubelet.cli import main
 from tubelet.config import write_config
-
-
-def run(*arguments, capsys):
-    """Run one command in this process; return (exit status, stdout, stderr)."""
-    with pytest.raises(SystemExit) as left:
-        main([str(argument) for argument in arguments])
-    printed = capsys.readouterr()
-    return left.value.code, printed.out, printed.err
 
 
 @pytest.fixture

@@ -19,13 +19,13 @@ ODD_NAMES = ["跑步", "a $x_1^$ b", "名 run\nfast", "y" * 90, "%s {0}", "", "a
 def drawn(monkeypatch):
     """The figures themselves, laid out, as they go to their files."""
     seen = []
-    save = figures._save
+    save = figures.save_figure
 
     def keep(figure, path):
         save(figure, path)
         seen.append(figure)
 
-    monkeypatch.setattr(figures, "_save", keep)
+    monkeypatch.setattr(figures, "save_figure", keep)
     return seen
 
 

@@ -16,7 +16,7 @@ from tubelet import __version__
 from tubelet.cli.data import data_app
 from tubelet.cli.doctor import report_doctor
 from tubelet.cli.evaluate import evaluate_model
-from tubelet.cli.models import show_models
+from tubelet.cli.models import show_models, weights_app
 from tubelet.cli.predict import predict_sources
 from tubelet.cli.train import train_model
 from tubelet.errors import ConfigError, TubeletError, UnknownName
@@ -33,6 +33,7 @@ app.command(train_model, name="train")
 app.command(evaluate_model, name="evaluate")
 app.command(predict_sources, name="predict")
 app.command(show_models, name="models")
+app.command(weights_app)
 app.command(data_app)
 app.command(report_doctor, name="doctor")
 

@@ -18,14 +18,12 @@ from tubelet.data.health import Health
 from tubelet.doctor import Finding
 from tubelet.errors import TubeletError
 from tubelet.evaluation.evaluate import Report
-from tubelet.models import find_card, list_models
 from tubelet.prediction.predict import Prediction, PredictionError
 
 __all__ = [
     "print_datasets",
     "print_findings",
     "print_health",
-    "print_models",
     "print_predictions",
     "print_report",
     "track",
@@ -127,24 +125,6 @@ def _list_cells(outcome: Prediction | PredictionError, classes: Sequence[str]) -
         return [outcome.source, "", "", *("" for _ in classes), f"{outcome.code}: {outcome.message}"]
     scores = (f"{outcome.scores[name]:.6f}" for name in classes)
     return [outcome.source, outcome.label, f"{outcome.score:.6f}", *scores, ""]
-
-
-def print_models(pattern: str, *, as_json: bool) -> None:
-    """Print name, parameters, input and what each model is for."""
-    cards = [find_card(name) for name in list_models(pattern)]
-    if as_json:
-        for card in cards:
-            _print_json(
-                {"name": card.name, "parameters": card.parameters, "paper": card.paper, "license": card.license}
-            )
-        return
-    table = Table(box=None, header_style="bold")
-    for name, side in (("model", "left"), ("parameters", "right"), ("input", "left"), ("summary", "left")):
-        table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
-    for card in cards:
-        spec = card.input_spec
-        table.add_row(card.name, f"{card.parameters:,}", f"{spec.frames}x{spec.height}x{spec.width}", card.summary)
-    Console(highlight=False, soft_wrap=True, width=200).print(table)
 
 
 def print_datasets(*, as_json: bool) -> None:

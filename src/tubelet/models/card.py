@@ -58,6 +58,8 @@ class ModelCard:
     """Where the architecture was published."""
     license: str
     """License of the implementation; weights carry their own."""
+    macs: int = 0
+    """Multiply-accumulates of one clip; 0 where nobody counted."""
 
 
 C = TypeVar("C", bound=ModelConfig)

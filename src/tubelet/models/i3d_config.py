@@ -284,11 +284,13 @@ _PAPER = "Carreira and Zisserman, Quo Vadis, Action Recognition? A New Model and
 
 def _make_published_card(stream: str, channels: int, parameters: int, summary: str) -> ModelCard:
     name = f"i3d_{stream}"
+    config = I3DConfig(name=name, num_classes=400, frames=64, height=224, width=224, channels=channels)
     return ModelCard(
         name=name,
         architecture="i3d",
-        config=I3DConfig(name=name, num_classes=400, frames=64, height=224, width=224, channels=channels),
+        config=config,
         parameters=parameters,
+        macs=count_macs(config),
         input_spec=InputSpec(frames=64, channels=channels, sampling="dense", rate_fps=25.0, short="loop"),
         summary=summary,
         paper=_PAPER,
@@ -296,24 +298,27 @@ def _make_published_card(stream: str, channels: int, parameters: int, summary: s
     )
 
 
+_NANO_CONFIG = I3DConfig(
+    name="i3d_nano",
+    num_classes=400,
+    frames=16,
+    height=48,
+    width=48,
+    channels=3,
+    scale=0.1875,
+    blocks=(1, 2, 1),
+    stem_kernel=(3, 5, 5),
+    stem_stride=(1, 2, 2),
+    dropout=0.2,
+    statistics_momentum=0.1,
+)
+
 _NANO = ModelCard(
     name="i3d_nano",
     architecture="i3d",
-    config=I3DConfig(
-        name="i3d_nano",
-        num_classes=400,
-        frames=16,
-        height=48,
-        width=48,
-        channels=3,
-        scale=0.1875,
-        blocks=(1, 2, 1),
-        stem_kernel=(3, 5, 5),
-        stem_stride=(1, 2, 2),
-        dropout=0.2,
-        statistics_momentum=0.1,
-    ),
+    config=_NANO_CONFIG,
     parameters=338_580,
+    macs=count_macs(_NANO_CONFIG),
     input_spec=InputSpec(frames=16, height=48, width=48),
     summary="the convolutional baseline, small enough to train from scratch on a CPU",
     paper=_PAPER,

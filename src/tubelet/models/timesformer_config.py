@@ -200,6 +200,7 @@ def _make_card(size: str, form: Form) -> ModelCard:
         architecture="timesformer",
         config=config,
         parameters=_DOCUMENTED[config.name],
+        macs=count_macs(config),
         input_spec=spec,
         summary=_SUMMARIES[form] + ("; small enough to train from scratch on a CPU" if size == "nano" else ""),
         paper="Bertasius et al., Is Space-Time Attention All You Need for Video Understanding?, arXiv 2102.05095",

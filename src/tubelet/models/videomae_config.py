@@ -328,6 +328,7 @@ def _make_card(config: VideoMAEConfig, spec: InputSpec) -> ModelCard:
         architecture="videomae",
         config=config,
         parameters=_DOCUMENTED[config.name],
+        macs=count_macs(config),
         input_spec=spec,
         summary=_SUMMARIES[config.name.removeprefix("videomae_")],
         paper=_PAPER,

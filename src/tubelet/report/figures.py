@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 else:  # the test suite checks signatures at run time, where matplotlib is not loaded yet
     Axes = Figure = Any
 
-__all__ = ["draw_class_distribution", "draw_confusion", "draw_contact_sheet", "draw_curves"]
+__all__ = [
+    "draw_class_distribution",
+    "draw_confusion",
+    "draw_contact_sheet",
+    "draw_curves",
+    "make_figure",
+    "save_figure",
+]
 
 BLUE, ORANGE, GREEN, PURPLE, GRAY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 SPLIT_COLORS = {"train": BLUE, "val": ORANGE, "test": GREEN}
@@ -57,7 +64,7 @@ def draw_confusion(matrix: Int64[np.ndarray, "classes classes"], classes: Sequen
     side = min(max(3.2, 0.42 * count if count <= MAX_CELLS_WITH_NUMBERS else 0.18 * count), 10.5)
     margin = 0.075 * max(map(len, names)) if count <= MAX_NAMED_CLASSES else 0.5
     is_listed = count > MAX_CELLS_WITH_NUMBERS
-    figure = _make_figure(side + margin + 1.2 + (4.6 if is_listed else 0.0), side + margin + 0.9)
+    figure = make_figure(side + margin + 1.2 + (4.6 if is_listed else 0.0), side + margin + 0.9)
     grid = figure.add_gridspec(1, 2, width_ratios=(side + margin, 4.0)) if is_listed else figure.add_gridspec(1, 1)
     axes = figure.add_subplot(grid[0, 0])
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -69,7 +76,7 @@ def draw_confusion(matrix: Int64[np.ndarray, "classes classes"], classes: Sequen
         _write_cells(axes, matrix, shares)
     if is_listed:
         _list_confusions(figure.add_subplot(grid[0, 1]), matrix, names)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _shade_matrix(axes: Axes, shares: Float64[np.ndarray, "classes classes"]) -> None:
@@ -157,7 +164,7 @@ def draw_curves(rows: Sequence[Mapping[str, Number]], path: Path_) -> None:
     panels = [stem for stem in CURVES if any(f"{side}_{stem}" in row for row in rows for side in ("train", "val"))]
     rate = next((key for key in ("lr", "learning_rate") if any(key in row for row in rows)), None)
     count = max(1, len(panels) + (rate is not None))
-    figure = _make_figure(4.1 * count, 3.4)
+    figure = make_figure(4.1 * count, 3.4)
     all_axes = figure.subplots(1, count, squeeze=False)[0]
     for axes in all_axes:
         _style_curves(axes, epochs)
@@ -175,7 +182,7 @@ def draw_curves(rows: Sequence[Mapping[str, Number]], path: Path_) -> None:
         _draw_curve(all_axes[-1], epochs, _collect(rows, rate), GREEN, "rate")
         _start_at_zero(all_axes[-1])
         all_axes[-1].ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _collect(rows: Sequence[Mapping[str, Number]], key: str) -> list[Number]:
@@ -240,11 +247,11 @@ def draw_class_distribution(counts: Mapping[str, Mapping[str, int]], path: Path_
     tables = {split: [by_class.get(name, 0) for name in classes] for split, by_class in counts.items()}
     names = _name_classes(classes, 32)
     if len(classes) <= MAX_BARS:
-        figure = _make_figure(1.2 + 0.07 * max(map(len, names)) + 3.0 * len(tables), 1.1 + 0.26 * len(classes))
+        figure = make_figure(1.2 + 0.07 * max(map(len, names)) + 3.0 * len(tables), 1.1 + 0.26 * len(classes))
         all_axes = figure.subplots(1, len(tables), squeeze=False, sharey=True)[0]
         draw = _draw_bars
     else:
-        figure = _make_figure(10.0, 0.4 + 2.0 * len(tables))
+        figure = make_figure(10.0, 0.4 + 2.0 * len(tables))
         all_axes = figure.subplots(len(tables), 1, squeeze=False)[:, 0]
         draw = _draw_ranks
     spare = iter([PURPLE, GRAY, *SPLIT_COLORS.values()])
@@ -252,7 +259,7 @@ def draw_class_distribution(counts: Mapping[str, Mapping[str, int]], path: Path_
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(f"{_plain(split)}: {sum(values):,} clips", loc="left", fontsize=11, parse_math=False)
         draw(axes, values, names, SPLIT_COLORS.get(split) or next(spare, GRAY))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_bars(axes: Axes, values: Sequence[int], names: Sequence[str], color: str) -> None:
@@ -305,7 +312,7 @@ def draw_contact_sheet(clips: Sequence[UInt8[np.ndarray, "_ _ _ _"]], captions: 
     columns = max(min(len(clip), MAX_FRAMES) for clip in clips)
     cell = 1.45
     heights = [min(cell * clip.shape[1] / clip.shape[2], 2 * cell) + 0.34 for clip in clips]
-    figure = _make_figure(max(cell * columns, 4.0) + 0.2, sum(heights) + 0.1, pad=0.03)
+    figure = make_figure(max(cell * columns, 4.0) + 0.2, sum(heights) + 0.1, pad=0.03)
     grid = figure.add_gridspec(len(clips), 1, height_ratios=heights)
     for row, (clip, caption) in enumerate(zip(clips, captions, strict=True)):
         axes = figure.add_subplot(grid[row, 0])
@@ -316,7 +323,7 @@ def draw_contact_sheet(clips: Sequence[UInt8[np.ndarray, "_ _ _ _"]], captions: 
         axes.set_xlim(-0.5, strip.shape[1] / len(chosen) * columns - 0.5)
         axes.set_anchor("NW")
         axes.axis("off")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _join_frames(frames: UInt8[np.ndarray, "time height width channel"]) -> UInt8[np.ndarray, "..."]:
@@ -326,7 +333,7 @@ def _join_frames(frames: UInt8[np.ndarray, "time height width channel"]) -> UInt
     return np.concatenate([part for frame in shown for part in (frame, gap)], axis=1)
 
 
-def _make_figure(width: float, height: float, pad: float = 0.06) -> Figure:
+def make_figure(width: float, height: float, pad: float = 0.06) -> Figure:
     """Make an empty figure of a size in inches, with `pad` inches between its rows."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -335,7 +342,8 @@ def _make_figure(width: float, height: float, pad: float = 0.06) -> Figure:
     return Figure(figsize=(width, height), layout=layout, facecolor="white")
 
 
-def _save(figure: Figure, path: Path_) -> None:
+def save_figure(figure: Figure, path: Path_) -> None:
+    """Write a figure in the format of the path's suffix, whole or not at all."""
     suffix = Path(path).suffix.lstrip(".").lower() or "png"
     with write_whole(path) as stream:
         figure.savefig(stream, format=suffix, dpi=DPI)
