@@ -1,12 +1,20 @@
-"""Resolve names through tables, never through import paths: a configuration stays data."""
+"""Resolve names through tables, never through import paths: a configuration stays data.
 
+People add models, data sets and decoders of their own with the `register_*` decorators, in a file that they name
+themselves: `load_plugin`, or `--plugin my_models.py` of every command. No configuration and no checkpoint can name one.
+"""
+
+import importlib.util
+import os
+import sys
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Generic, TypeVar
 
-from tubelet.errors import UnknownName, name_nearest
+from tubelet.errors import ConfigError, UnknownName, name_nearest
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "load_plugin"]
 
 T = TypeVar("T")
 
@@ -63,3 +71,34 @@ class Registry(Generic[T]):
     def match(self, pattern: str = "*") -> list[str]:
         """List the names that match a glob such as `vivit_*`, in order of registration."""
         return [name for name in self._things if fnmatchcase(name, pattern)]
+
+
+def load_plugin(path: str | os.PathLike[str]) -> None:
+    """Run a Python file, so that what it registers is known by name; a file that ran already does not run again.
+
+    Only load files that you would run: their code has your rights.
+
+    Raises:
+        ConfigError: no such file, no Python file, or an error in it.
+
+    Example:
+        >>> load_plugin("my_models.py")  # doctest: +SKIP
+    """
+    place = Path(path).absolute()
+    name = f"tubelet_plugin_{place.stem}_{abs(hash(str(place.resolve())))}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, place) if place.suffix == ".py" and place.is_file() else None
+    if spec is None or spec.loader is None:
+        raise ConfigError(
+            f"cannot load the plugin {str(path)!r} - there is no such Python file - give the path of a .py file."
+        )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ConfigError(
+            f"cannot load the plugin {str(path)!r} - it raises {type(error).__name__}: {error} - correct the file."
+        ) from error

@@ -136,3 +136,63 @@ def test_a_model_is_drawn_with_its_parts(tmp_path, capsys):
     with Image.open(tmp_path / "model.png") as picture:
         assert picture.size[1] > 400
     assert run("models", "vivit_nano_jont", "--plot", tmp_path / "x.png", capsys=capsys)[0] == 2
+
+
+PLUGIN = '''
+"""A model of one's own: the mean color of the clip, and a head."""
+
+from dataclasses import dataclass
+
+from tubelet.models import ModelCard, ModelConfig, VideoModel, register_model
+from tubelet.video.spec import InputSpec
+
+CARD = ModelCard(
+    name="mean_color",
+    architecture="mean_color",
+    config=ModelConfig(name="mean_color", num_classes=2, frames=4, height=16, width=16, channels=3),
+    parameters=8,
+    input_spec=InputSpec(frames=4, height=16, width=16),
+    summary="what can be told from color alone",
+    paper="none",
+    license="mine",
+)
+
+
+@register_model(CARD)
+class MeanColor(VideoModel):
+    def __init__(self, config):
+        super().__init__(config, config.channels)
+        self.reset_head(config.num_classes)
+
+    def features(self, clips):
+        return clips.mean(dim=(2, 3, 4))
+
+    def tokens(self, clips):
+        return clips.mean(dim=(2, 3, 4))[:, None, None, None]
+'''
+
+
+def test_a_model_of_ones_own_is_trained_and_predicts(world, tmp_path, capsys):
+    plugin = tmp_path / "my_models.py"
+    plugin.write_text(PLUGIN)
+    options = ["--plugin", plugin, "--runs", tmp_path, "--name", "own", "--workers", 0, "--epochs", 1]
+    status, _, err = run("train", world, "--model", "mean_color", *options, capsys=capsys)
+    assert status == 0, err
+    clip = next(world.parent.rglob("*.mp4"))
+    status, out, err = run("predict", f"--plugin={plugin}", tmp_path / "own", clip, "--json", capsys=capsys)
+    assert status == 0, err
+    assert json.loads(out)["score"] > 0
+    assert "mean_color" in run("models", "mean_*", "--plugin", plugin, capsys=capsys)[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no such Python file"), ("1 / 0", "raises ZeroDivisionError"), ("def", "raises SyntaxError")],
+)
+def test_a_broken_plugin_is_named(content, message, tmp_path, capsys):
+    plugin = tmp_path / "broken.py"
+    if content is not None:
+        plugin.write_text(content)
+    status, _, err = run("models", "--plugin", plugin, capsys=capsys)
+    assert status == 2
+    assert message in err

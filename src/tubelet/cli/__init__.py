@@ -20,12 +20,16 @@ from tubelet.cli.models import show_models, weights_app
 from tubelet.cli.predict import predict_sources
 from tubelet.cli.train import train_model
 from tubelet.errors import ConfigError, TubeletError, UnknownName
+from tubelet.registry import load_plugin
 
 __all__ = ["app", "main"]
 
 app = App(
     name="tubelet",
-    help="Video classification with transformers: train, evaluate, predict.",
+    help=(
+        "Video classification with transformers: train, evaluate, predict.\n\n"
+        "Every command takes --plugin FILE.py, as often as needed: a Python file of yours that registers models."
+    ),
     version=__version__,
     version_flags=["--version"],
 )
@@ -47,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         status = app(
-            sys.argv[1:] if arguments is None else list(arguments),
+            _load_plugins(sys.argv[1:] if arguments is None else list(arguments)),
             exit_on_error=False,
             print_error=False,
             error_console=console,
@@ -67,6 +71,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print("tubelet: stopped; 'tubelet train --resume --name RUN' goes on with an interrupted training.")
         sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _load_plugins(arguments: list[str]) -> list[str]:
+    """Load the files that --plugin names, and return the other arguments."""
+    rest: list[str] = []
+    queue = iter(arguments)
+    for argument in queue:
+        option, equals, path = argument.partition("=")
+        if argument == "--":
+            return [*rest, argument, *queue]
+        if option != "--plugin":
+            rest.append(argument)
+            continue
+        load_plugin(path if equals else next(queue, ""))
+    return rest
 
 
 def _print_failure(console: Console, message: object) -> None:
