@@ -20,10 +20,11 @@ from tubelet.errors import CheckpointError, ConfigError, TrainingError
 from tubelet.evaluation.evaluate import evaluate
 from tubelet.files import write_sealed
 from tubelet.models import create_model
-from tubelet.recipes.recipe import OptimizerRecipe, Recipe, TrainingRecipe
+from tubelet.recipes.recipe import ModelRecipe, OptimizerRecipe, Recipe, TrainingRecipe
 from tubelet.recipes.shipped import make_moving_shapes
 from tubelet.training.loop import train_epoch, validate
 from tubelet.training.optimizer import Schedule, make_optimizer
+from tubelet.training.progress import Quiet
 from tubelet.training.run import Run, load_checkpoint
 from tubelet.training.train import train
 from tubelet.transforms.policy import Augmentation
@@ -303,3 +304,37 @@ def test_decay_touches_matrices_only():
     optimizer = make_optimizer(make_classifier().model, OptimizerRecipe(weight_decay=0.3))
     for group in optimizer.param_groups:
         assert all((parameter.ndim > 1) == (group["weight_decay"] == 0.3) for parameter in group["params"])
+
+
+class Watcher(Quiet):
+    """See which models are trained."""
+
+    def __init__(self):
+        self.models = []
+
+    def on_start(self, folder, recipe, manifest, model):
+        self.models.append(model)
+
+
+def test_a_run_that_recomputes_activations_ends_with_the_same_weights(source, tmp_path):
+    recipe = make_tiny_recipe(source, epochs=1)
+    recipe = replace(recipe, model=replace(recipe.model, changes={**recipe.model.changes, "dropout": 0.2}))
+    watcher = Watcher()
+    plain = train(recipe=recipe, name="plain", runs=tmp_path, listener=watcher).folder
+    saved = train(recipe=recipe, name="saved", runs=tmp_path, listener=watcher, training__checkpointing=True).folder
+    assert [model.encoder.blocks.is_checkpointed for model in watcher.models] == [False, True]
+    assert (saved / "model/model.safetensors").read_bytes() == (plain / "model/model.safetensors").read_bytes()
+
+
+def test_recomputing_may_be_switched_on_when_a_run_goes_on(source, tmp_path):
+    recipe = make_tiny_recipe(source, epochs=1)
+    train(recipe=recipe, name="run", runs=tmp_path)
+    watcher = Watcher()
+    train(name="run", runs=tmp_path, resume=True, listener=watcher, training__checkpointing=True)
+    assert watcher.models[0].encoder.blocks.is_checkpointed
+
+
+def test_a_model_without_blocks_is_not_trained_with_checkpointing(source, tmp_path):
+    recipe = replace(make_tiny_recipe(source, checkpointing=True), model=ModelRecipe("cnn_gru_nano"))
+    with pytest.raises(ConfigError, match="leave it off"):
+        train(recipe=recipe, name="recurrent", runs=tmp_path)

@@ -7,15 +7,18 @@
 A block maps rows of tokens to rows of tokens; `over` says which tokens share a row and so can see each other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tubelet.shapes import Size3
 
@@ -31,6 +34,7 @@ __all__ = [
     "FactorizedDotProductBlock",
     "Mlp",
     "QueryValueLinear",
+    "Stack",
     "TubeletEmbedding",
     "initialize",
     "over",
@@ -174,7 +178,8 @@ class QueryValueLinear(nn.Linear):
 class Attention(nn.Module):
     """Let the tokens of a row see each other: layer norm, then multi-head self-attention.
 
-    Cost: linear in memory: the matrix of weights is never kept (fused scaled-dot-product attention).
+    Cost: linear in memory: the matrix of weights is never kept (fused scaled-dot-product attention). One exception:
+    torch has no fused attention with `attention_dropout` on a CPU, and keeps the matrix of each block while training.
     """
 
     def __init__(self, shape: BlockShape) -> None:
@@ -308,6 +313,46 @@ class FactorizedDotProductBlock(nn.Module):
         mixed: Tensor = grid + self.drop_path(self.attention(grid))
         transformed: Tensor = mixed + self.drop_path(self.mlp(mixed))
         return transformed
+
+
+class Stack(nn.Sequential):
+    """Run blocks one after another; while training, on wish, remember only what goes in between them.
+
+    With `is_checkpointed` what happened inside a block is computed once more for its gradient, with the same random
+    numbers and without counting running statistics twice. Weights have the names they have in `nn.Sequential`.
+
+    Cost: checkpointed, memory for one block at a time, and one more forward pass a step.
+
+    Source: arXiv 1604.06174.
+    """
+
+    is_checkpointed = False
+
+    def forward(self, tokens: Tensor, *given: Any) -> Tensor:
+        """Return what the last block returns; every block gets what is `given` besides, too."""
+        is_remembering = not (self.is_checkpointed and self.training and torch.is_grad_enabled())
+        for block in self:
+            if is_remembering:
+                tokens = block(tokens, *given)
+            else:
+                again = partial(_plan_recomputation, block)
+                tokens = checkpoint(block, tokens, *given, use_reentrant=False, context_fn=again)
+        return tokens
+
+
+def _plan_recomputation(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _keep_statistics(block)
+
+
+@contextmanager
+def _keep_statistics(block: nn.Module) -> Iterator[None]:
+    """Put running statistics, such as batch norm's, back to what they were before."""
+    before = [(buffer, buffer.clone()) for buffer in block.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in before:
+            buffer.copy_(value)
 
 
 def initialize(model: nn.Module, style: Literal["xavier", "normal"]) -> None:

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from tubelet.errors import ConfigError, name_nearest
+from tubelet.shapes import Size3
 from tubelet.video.spec import InputSpec
 
-__all__ = ["ModelCard", "ModelConfig", "change_config", "check_counts"]
+__all__ = ["ModelCard", "ModelConfig", "change_config", "check_counts", "plan_tubelets"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,36 @@ def check_counts(config: object, names: Sequence[str], at_least: int = 1) -> Non
         value = getattr(config, name)
         if value < at_least:
             raise ConfigError(f"{name} must be at least {at_least} - found {value} - give a larger whole number.")
+
+
+def plan_tubelets(name: str, clip: Size3, tubelet: Size3, *, is_cropped: bool = False) -> Size3:
+    """Count the tubelets of a clip along time, height and width.
+
+    Args:
+        name: the model's, for the error.
+        clip: frames, height and width in pixels.
+        tubelet: the same of one tubelet.
+        is_cropped: drop what fills no tubelet, instead of refusing it.
+
+    Raises:
+        ConfigError: sizes that tubelets do not fill (below one tubelet, where cropped); names the nearest that they do.
+
+    Example:
+        >>> plan_tubelets("mine", Size3(16, 48, 64), Size3(4, 8, 8))
+        Size3(t=4, h=6, w=8)
+    """
+    found, fitting = [], []
+    for axis, size, step in zip(("frames", "height", "width"), clip, tubelet, strict=True):
+        if size < step or (size % step and not is_cropped):
+            below = size // step * step
+            found.append(f"{axis}={size}, no multiple of {step}")
+            fitting.append(f"{axis}={below} or {below + step}" if below else f"{axis}={step}")
+    if found:
+        raise ConfigError(
+            f"{name} cuts clips into tubelets of {' x '.join(map(str, tubelet))} (frames x height x width) - found "
+            f"{'; '.join(found)} - the nearest that fit: {', '.join(fitting)}."
+        )
+    return Size3(*(size // step for size, step in zip(clip, tubelet, strict=True)))
 
 
 def _check_value(what: str, value: Any, hint: Any) -> Any:

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from tubelet.errors import ConfigError
 from tubelet.models.backbones import FeaturePool, SmallCnn, embed_frames
-from tubelet.models.blocks import initialize
+from tubelet.models.blocks import Stack, initialize
 from tubelet.models.cnn_sequence_config import (
     RECURRENT_CARDS,
     TRANSFORMER_CARDS,
@@ -310,7 +310,7 @@ class CnnTransformer(CnnSequence):
         super().__init__(config, config.dim, config.dim)
         self.project = nn.Identity() if self.vector == config.dim else nn.Linear(self.vector, config.dim)
         self.positions = FramePositions(config.frames, config.dim)
-        self.blocks = nn.ModuleList(PostNormBlock(config) for _ in range(config.depth))
+        self.blocks = Stack(*(PostNormBlock(config) for _ in range(config.depth)))
         self.dropout = nn.Dropout(config.dropout)
         initialize(self, "xavier")
         self.freeze()
@@ -324,9 +324,7 @@ class CnnTransformer(CnnSequence):
         full = torch.full((rows.shape[0],), rows.shape[1], device=rows.device)
         rows = self.positions(rows, full if lengths is None else lengths.to(rows.device))
         real = None if lengths is None else _mark_real(rows, lengths)
-        for block in self.blocks:
-            rows = block(rows, real)
-        return cast(Tensor, rows)
+        return cast(Tensor, self.blocks(rows, real))
 
     def summarize(
         self, rows: Float[Tensor, "batch time dim"], lengths: Int[Tensor, " batch"] | None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tubelet.errors import ConfigError
+from tubelet.models.blocks import Stack
 from tubelet.models.card import ModelCard, ModelConfig
 from tubelet.registry import Registry
 
@@ -27,6 +28,8 @@ class VideoModel(nn.Module, ABC):
     """
 
     head: nn.Linear
+    drops_tokens: bool = False
+    token_share: float = 1.0
 
     def __init__(self, config: ModelConfig, dim: int) -> None:
         super().__init__()
@@ -79,6 +82,50 @@ class VideoModel(nn.Module, ABC):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.config = replace(self.config, num_classes=num_classes)
+
+    def checkpoint_activations(self, on: bool = True) -> None:
+        """Save memory in training: forget what happens inside blocks, and compute it again for the gradient.
+
+        Gradients, dropout and running statistics stay the same. It is no property of the weights and not stored with
+        them; evaluation and export never do it.
+
+        Args:
+            on: False to remember everything again.
+
+        Raises:
+            ConfigError: a model without blocks.
+
+        Cost: one more forward pass a step.
+        """
+        stacks = [module for module in self.modules() if isinstance(module, Stack)]
+        if not stacks:
+            raise ConfigError(
+                f"checkpointing computes blocks again - {self.config.name} has none - leave it off; a smaller batch "
+                "with more accumulation saves memory too."
+            )
+        for stack in stacks:
+            stack.is_checkpointed = on
+
+    def keep_tokens(self, share: float) -> None:
+        """Save time: let only the tubelets through the blocks that change most from one moment to the next.
+
+        It works with weights that were trained with all tokens, and in training too; it is not stored with them.
+        `tokens` gives zeros for what was left out. See `tubelet.models.budget`.
+
+        Args:
+            share: of the tokens in each row, above 0; 1 keeps all.
+
+        Raises:
+            ConfigError: no such share, or a model whose blocks need the whole grid.
+        """
+        if not 0 < share <= 1:
+            raise ConfigError(f"keep_tokens needs a share above 0, at most 1 - found {share} - 0.5 keeps half.")
+        if share < 1 and not self.drops_tokens:
+            raise ConfigError(
+                f"keep_tokens leaves tokens out of rows - {self.config.name} needs them all: it has no rows of places, "
+                "or reads one by its place - use a joint, factorized_encoder, space_only or videomae model."
+            )
+        self.token_share = share
 
     def check_channels(self, clips: Float[Tensor, "batch channel time height width"]) -> None:
         """Raise `ConfigError` where clips do not have the channels that this model was made for."""

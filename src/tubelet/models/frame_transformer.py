@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tubelet.models.backbones import ConvEmbedder, FlattenEmbedder, SmallCnn, embed_frames
-from tubelet.models.blocks import LAYER_NORM_EPS, Block, BlockShape, initialize, plan_drop_path
+from tubelet.models.blocks import LAYER_NORM_EPS, Block, BlockShape, Stack, initialize, plan_drop_path
 from tubelet.models.contract import VideoModel, register_model
 from tubelet.models.frame_transformer_config import CARDS, FrameTransformerConfig
 from tubelet.models.positions import Positions
@@ -57,7 +57,7 @@ class FrameTransformer(VideoModel):
         self.dropout = nn.Dropout(config.dropout)
         shape = BlockShape(config.dim, config.heads, config.mlp_dim, config.dropout, config.attention_dropout)
         rates = plan_drop_path(config.drop_path, config.depth)
-        self.blocks = nn.Sequential(*(Block(shape, rate) for rate in rates))
+        self.blocks = Stack(*(Block(shape, rate) for rate in rates))
         self.norm = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
         self.fuse = nn.Linear(config.dim * (config.frames if config.fuse == "flatten" else 1), config.head_dim)
         initialize(self, "xavier")

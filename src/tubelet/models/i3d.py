@@ -46,6 +46,7 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tubelet.models.blocks import Stack
 from tubelet.models.contract import VideoModel, register_model
 from tubelet.models.i3d_config import (
     CARDS,
@@ -152,7 +153,7 @@ class I3D(VideoModel):
 
     def __init__(self, config: I3DConfig) -> None:
         super().__init__(config, config.dim)
-        self.body = nn.Sequential(OrderedDict((plan.name, _make_layer(plan, config)) for plan in plan_layers(config)))
+        self.body = Stack(OrderedDict((plan.name, _make_layer(plan, config)) for plan in plan_layers(config)))
         self.dropout = nn.Dropout(config.dropout)
         for module in self.modules():
             if isinstance(module, nn.Conv3d):

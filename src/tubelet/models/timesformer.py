@@ -52,6 +52,7 @@ from tubelet.models.blocks import (
     BlockShape,
     DropPath,
     Mlp,
+    Stack,
     TubeletEmbedding,
     initialize,
     over,
@@ -59,6 +60,7 @@ from tubelet.models.blocks import (
     to_grid,
     to_rows,
 )
+from tubelet.models.budget import choose_tokens, pick, put_back
 from tubelet.models.contract import VideoModel, register_model
 from tubelet.models.positions import Positions
 from tubelet.models.timesformer_config import CARDS, TimeSformerConfig, count_macs
@@ -132,7 +134,8 @@ class TimeSformer(VideoModel):
             self.moments = Positions(Size3(t, 1, 1), config.dim, stretch=config.stretch)
         self.dropout = nn.Dropout(config.dropout)
         shape, rates = _shape_blocks(config), plan_drop_path(config.drop_path, config.depth)
-        self.blocks = nn.ModuleList(DividedBlock(shape, rate) if divided else Block(shape, rate) for rate in rates)
+        self.blocks = Stack(*(DividedBlock(shape, rate) if divided else Block(shape, rate) for rate in rates))
+        self.drops_tokens = not divided
         self.norm = nn.LayerNorm(config.dim, eps=config.eps)
         self._start()
         self.reset_head(config.num_classes)
@@ -168,18 +171,20 @@ class TimeSformer(VideoModel):
         """Return the class token of each clip and its patches, encoded but not yet normalized."""
         axes: Axes = "h w" if self.config.form == "space_only" else "t h w"
         size = Size3(*grid.shape[1:4])
+        kept = choose_tokens(axes, grid, self.token_share)
         grid = self.places(grid)
         if self.moments is not None:
             grid = self.moments(grid)
         rows = to_rows(axes, grid)
+        count = rows.shape[1]
+        rows = pick(rows, kept)
         token = self.places.place_token(self.class_token)
         rows = self.dropout(torch.cat([token.expand(rows.shape[0], 1, -1), rows], dim=1))
-        for block in self.blocks:
-            rows = block(rows, size) if isinstance(block, DividedBlock) else block(rows)
-        summary = rows[:, 0]
+        rows = self.blocks(rows, size) if self.config.form == "divided" else self.blocks(rows)
+        summary, rows = rows[:, 0], rows[:, 1:]
         if self.config.form == "space_only":
             summary = reduce(summary, "(batch t) dim -> batch dim", "mean", t=size.t)
-        return summary, to_grid(axes, rows[:, 1:], size)
+        return summary, to_grid(axes, put_back(rows, kept, count), size)
 
     def count_macs(self) -> int:
         """Count the multiply-accumulates that one clip of the training size costs."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tubelet.errors import ConfigError
-from tubelet.models.card import ModelCard, ModelConfig, check_counts
+from tubelet.models.card import ModelCard, ModelConfig, check_counts, plan_tubelets
 from tubelet.shapes import Size3
 from tubelet.video.spec import InputSpec
 
@@ -72,20 +72,9 @@ class TimeSformerConfig(ModelConfig):
         """Return the patches of a clip of another size.
 
         Raises:
-            ConfigError: no frame, or a height or width that is no multiple of the patch's; names the nearest that is.
+            ConfigError: no frame, or a height or width that is no multiple of the patch's; names the nearest that are.
         """
-        counts = []
-        for name, size, step in zip(
-            ("frames", "height", "width"), (frames, height, width), (1, self.patch, self.patch), strict=True
-        ):
-            if size < step or size % step:
-                raise ConfigError(
-                    f"{self.name} cuts frames into patches of {self.patch} x {self.patch} pixels - found {name}="
-                    f"{size}, no multiple of {step} - the nearest good size is {name}="
-                    f"{max(round(size / step), 1) * step}."
-                )
-            counts.append(size // step)
-        return Size3(*counts)
+        return plan_tubelets(self.name, Size3(frames, height, width), Size3(1, self.patch, self.patch))
 
 
 def count_parameters(config: TimeSformerConfig) -> int:

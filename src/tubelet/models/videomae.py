@@ -25,7 +25,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tubelet.errors import CheckpointError
-from tubelet.models.blocks import Block, BlockShape, TubeletEmbedding, initialize, plan_drop_path, to_grid, to_rows
+from tubelet.models.blocks import (
+    Block,
+    BlockShape,
+    Stack,
+    TubeletEmbedding,
+    initialize,
+    plan_drop_path,
+    to_grid,
+    to_rows,
+)
+from tubelet.models.budget import choose_tokens, pick, put_back
 from tubelet.models.contract import VideoModel, register_model
 from tubelet.models.videomae_config import CARDS, VideoMAEConfig, count_macs
 from tubelet.shapes import Size3
@@ -60,11 +70,6 @@ def make_index_sinusoids(count: int, dim: int, like: Tensor) -> Float[Tensor, "{
     return torch.sin(angles + odd * (math.pi / 2)).to(like)
 
 
-def pick(rows: Float[Tensor, "batch token dim"], index: Int[Tensor, "batch some"]) -> Float[Tensor, "batch some dim"]:
-    """Take the tokens of each row that `index` names, in its order."""
-    return rows.gather(1, index[..., None].expand(-1, -1, rows.shape[-1]))
-
-
 def shape_blocks(config: VideoMAEConfig, dim: int, heads: int, mlp_dim: int) -> BlockShape:
     """State what the blocks of a stack of that width have in common; encoder and decoder differ in nothing else."""
     return BlockShape(
@@ -86,7 +91,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.embedding = TubeletEmbedding(config.channels, Size3(*config.tubelet), config.dim)
         shape = shape_blocks(config, config.dim, config.heads, config.mlp_dim)
-        self.blocks = nn.Sequential(*(Block(shape, rate) for rate in plan_drop_path(config.drop_path, config.depth)))
+        self.blocks = Stack(*(Block(shape, rate) for rate in plan_drop_path(config.drop_path, config.depth)))
 
     def forward(
         self,
@@ -99,9 +104,15 @@ class Encoder(nn.Module):
             clips: pixels, normalized; sizes are multiples of the tubelet's.
             seen: the tubelets to encode, by their place in that order; all where None. The others cost nothing.
         """
-        rows = to_rows("t h w", self.embedding(clips))
+        return self.mix(self.embedding(clips), seen)
+
+    def mix(
+        self, grid: Float[Tensor, "batch t h w dim"], seen: Int[Tensor, "batch some"] | None
+    ) -> Float[Tensor, "batch token dim"]:
+        """Do the same with embedded tubelets."""
+        rows = to_rows("t h w", grid)
         rows = rows + make_index_sinusoids(rows.shape[1], rows.shape[2], rows)
-        mixed: Tensor = self.blocks(rows if seen is None else pick(rows, seen))
+        mixed: Tensor = self.blocks(pick(rows, seen))
         return mixed
 
 
@@ -123,21 +134,29 @@ class VideoMAE(VideoModel):
         self.encoder = Encoder(config)
         self.norm = nn.LayerNorm(config.dim, eps=config.final_eps)
         self.dropout = nn.Dropout(config.head_dropout)
+        self.drops_tokens = config.pooling == "mean"
         initialize(self, config.init)
         self.reset_head(config.num_classes)
 
     def features(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch dim"]:
         """Return the normalized mean of each clip's tokens: what the head reads."""
-        grid = self.tokens(clips)
-        summary = grid.mean(dim=(1, 2, 3)) if self.config.pooling == "mean" else grid[:, 0, 0, 0]
+        rows, _ = self._encode(clips)
+        summary = rows.mean(dim=1) if self.config.pooling == "mean" else rows[:, 0]
         normalized: Tensor = self.dropout(self.norm(summary))
         return normalized
 
     def tokens(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch t h w dim"]:
         """Return one vector per tubelet, as the last block gives it, before any norm."""
+        rows, kept = self._encode(clips)
+        t, h, w = self.config.plan_grid(*clips.shape[2:])
+        return to_grid("t h w", put_back(rows, kept, t * h * w), Size3(t, h, w))
+
+    def _encode(self, clips: Tensor) -> tuple[Tensor, Tensor | None]:
         self.check_channels(clips)
-        size = self.config.plan_grid(*clips.shape[2:])
-        return to_grid("t h w", self.encoder(clips), size)
+        self.config.plan_grid(*clips.shape[2:])
+        grid = self.encoder.embedding(clips)
+        kept = choose_tokens("t h w", grid, self.token_share)
+        return self.encoder.mix(grid, kept), kept
 
     def load_encoder(self, state: Mapping[str, Tensor]) -> None:
         """Take the weights of a pre-trained encoder; the norm after it and the head stay as they are.

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from tubelet.errors import ConfigError, name_nearest
-from tubelet.models.card import ModelCard, ModelConfig, check_counts
+from tubelet.models.card import ModelCard, ModelConfig, check_counts, plan_tubelets
 from tubelet.shapes import Size3
 from tubelet.video.spec import InputSpec
 
@@ -90,18 +90,9 @@ class VideoMAEConfig(ModelConfig):
         """Return the tubelets of a clip of another size.
 
         Raises:
-            ConfigError: a size that is no multiple of the tubelet's; names the nearest good one.
+            ConfigError: a size that is no multiple of the tubelet's; names the nearest that fit.
         """
-        counts = []
-        for name, size, step in zip(("frames", "height", "width"), (frames, height, width), self.tubelet, strict=True):
-            if size < step or size % step:
-                nearest = max(round(size / step), 1) * step
-                raise ConfigError(
-                    f"{self.name} cuts clips into tubelets of {self.tubelet} (frames, height, width) - found {name}="
-                    f"{size}, no multiple of {step} - the nearest good size is {name}={nearest}."
-                )
-            counts.append(size // step)
-        return Size3(*counts)
+        return plan_tubelets(self.name, Size3(frames, height, width), Size3(*self.tubelet))
 
 
 @dataclass(frozen=True)

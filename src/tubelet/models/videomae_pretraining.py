@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tubelet.errors import ConfigError
-from tubelet.models.blocks import Block, plan_drop_path
+from tubelet.models.blocks import Block, Stack, plan_drop_path
 from tubelet.models.card import change_config
 from tubelet.models.contract import find_card
 from tubelet.models.videomae import Encoder, make_index_sinusoids, pick, shape_blocks
@@ -94,7 +94,7 @@ class Decoder(nn.Module):
         dim, depth = config.decoder_dim, config.decoder_depth
         shape = shape_blocks(config.encoder, dim, config.decoder_heads, config.decoder_mlp_dim)
         rates = plan_drop_path(config.encoder.drop_path, depth)
-        self.blocks = nn.Sequential(*(Block(shape, rate) for rate in rates))
+        self.blocks = Stack(*(Block(shape, rate) for rate in rates))
         self.norm = nn.LayerNorm(dim, eps=config.decoder_eps)
         self.head = nn.Linear(dim, config.encoder.voxels)
 

@@ -48,12 +48,14 @@ from tubelet.models.blocks import (
     BlockShape,
     FactorizedAttentionBlock,
     FactorizedDotProductBlock,
+    Stack,
     TubeletEmbedding,
     initialize,
     plan_drop_path,
     to_grid,
     to_rows,
 )
+from tubelet.models.budget import choose_tokens, pick, put_back
 from tubelet.models.contract import VideoModel, register_model
 from tubelet.models.positions import Positions
 from tubelet.models.vivit_config import CARDS, ViViTConfig, count_macs
@@ -95,22 +97,30 @@ class RowEncoder(nn.Module):
         self.class_token = nn.Parameter(torch.zeros(config.dim)) if with_token else None
         self.dropout = nn.Dropout(config.dropout)
         shape = _shape_blocks(config)
-        self.blocks = nn.Sequential(*(Block(shape, rate) for rate in plan_drop_path(config.drop_path, depth)))
+        self.blocks = Stack(*(Block(shape, rate) for rate in plan_drop_path(config.drop_path, depth)))
         self.norm = nn.LayerNorm(config.dim, eps=config.eps)
 
     def forward(
-        self, grid: Float[Tensor, "batch t h w dim"]
+        self, grid: Float[Tensor, "batch t h w dim"], share: float = 1.0
     ) -> tuple[Float[Tensor, "batch t h w dim"], Float[Tensor, "row dim"]]:
-        """Return the encoded grid, and one vector per row: its class token, or the mean of its tokens."""
+        """Return the encoded grid, and one vector per row: its class token, or the mean of its tokens.
+
+        Args:
+            grid: embedded tubelets.
+            share: of the tokens in a row to encode, those that change most; the grid has zeros for the others.
+        """
+        kept = choose_tokens(self.axes, grid, share)
         rows = to_rows(self.axes, self.positions(grid))
+        count = rows.shape[1]
+        rows = pick(rows, kept)
         if self.class_token is not None:
             token = self.positions.place_token(self.class_token)
             rows = torch.cat([token.expand(rows.shape[0], 1, -1), rows], dim=1)
         rows = self.norm(self.blocks(self.dropout(rows)))
-        size = Size3(*grid.shape[1:4])
-        if self.class_token is None:
-            return to_grid(self.axes, rows, size), rows.mean(dim=1)
-        return to_grid(self.axes, rows[:, 1:], size), rows[:, 0]
+        summary = rows.mean(dim=1) if self.class_token is None else rows[:, 0]
+        rows = rows if self.class_token is None else rows[:, 1:]
+        rows = put_back(rows, kept, count)
+        return to_grid(self.axes, rows, Size3(*grid.shape[1:4])), summary
 
 
 class GridEncoder(nn.Module):
@@ -120,7 +130,7 @@ class GridEncoder(nn.Module):
         super().__init__()
         self.positions = Positions(config.grid, config.dim, config.position)
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.Sequential(
+        self.blocks = Stack(
             *(_make_grid_block(config, rate) for rate in plan_drop_path(config.drop_path, config.depth))
         )
         self.norm = nn.LayerNorm(config.dim, eps=config.eps)
@@ -160,14 +170,15 @@ class ViViT(VideoModel):
                 self.temporal_encoder = RowEncoder(config, "t h w", Size3(grid.t, 1, 1), config.temporal_depth)
         else:
             self.encoder = GridEncoder(config)
+        self.drops_tokens = isinstance(self.encoder, RowEncoder)
         initialize(self, config.init)
         self.reset_head(config.num_classes)
 
     def features(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch dim"]:
         """Return the class token or the mean token of each clip, normalized: what the head reads."""
-        _, summary = self.encoder(self.embed(clips))
+        _, summary = self._encode(clips)
         if self.config.form != "factorized_encoder":
-            return cast(Tensor, summary)
+            return summary
         if self.temporal_encoder is None:
             mean: Tensor = reduce(summary, "(batch t) dim -> batch dim", "mean", batch=clips.shape[0])
             return mean
@@ -176,8 +187,12 @@ class ViViT(VideoModel):
 
     def tokens(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch t h w dim"]:
         """Return one normalized vector per tubelet; of the factorized encoder, those that its first encoder gives."""
-        grid, _ = self.encoder(self.embed(clips))
-        return cast(Tensor, grid)
+        return self._encode(clips)[0]
+
+    def _encode(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        share = (self.token_share,) if self.drops_tokens else ()
+        encoded: tuple[Tensor, Tensor] = self.encoder(self.embed(clips), *share)
+        return encoded
 
     def embed(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch t h w dim"]:
         """Turn pixels into tokens on the grid of tubelets, before positions."""

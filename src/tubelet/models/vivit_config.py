@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tubelet.errors import ConfigError
-from tubelet.models.card import ModelCard, ModelConfig, check_counts
+from tubelet.models.card import ModelCard, ModelConfig, check_counts, plan_tubelets
 from tubelet.shapes import Size3
 from tubelet.video.spec import InputSpec
 
@@ -121,18 +121,11 @@ class ViViTConfig(ModelConfig):
 
         Raises:
             ConfigError: a size that is no multiple of the tubelet's (below one tubelet, where `edges` is `crop`); names
-                the nearest good one.
+                the nearest that fit.
         """
-        counts = []
-        for name, size, step in zip(("frames", "height", "width"), (frames, height, width), self.tubelet, strict=True):
-            if size < step or (size % step and self.edges == "strict"):
-                nearest = max(round(size / step), 1) * step
-                raise ConfigError(
-                    f"{self.name} cuts clips into tubelets of {self.tubelet} (frames, height, width) - found {name}="
-                    f"{size}, no multiple of {step} - the nearest good size is {name}={nearest}."
-                )
-            counts.append(size // step)
-        return Size3(*counts)
+        return plan_tubelets(
+            self.name, Size3(frames, height, width), Size3(*self.tubelet), is_cropped=self.edges == "crop"
+        )
 
 
 def count_parameters(config: ViViTConfig) -> int:

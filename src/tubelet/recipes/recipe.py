@@ -126,6 +126,9 @@ class TrainingRecipe:
     """Number format of the forward pass; auto is bf16 on devices built for it, fp32 elsewhere."""
     deterministic: bool = False
     """Refuse operations whose result may change between runs; CPU runs repeat exactly either way."""
+    checkpointing: bool = False
+    """Save memory: forget what happens inside a model's blocks and compute it again for the gradient, which stays the
+    same; a step costs one more forward pass. For transformers and I3D."""
     save_every_steps: int = 200
     """Optimizer steps between checkpoints within an epoch; each epoch ends with one anyway."""
 

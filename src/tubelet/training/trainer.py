@@ -31,7 +31,7 @@ from tubelet.video.decoders import DECODERS
 
 __all__ = ["FREE_FIELDS", "Trainer", "prepare_training"]
 
-FREE_FIELDS = frozenset(["data.workers", "data.cache_mb", "data.source", "training.device"])
+FREE_FIELDS = frozenset(["data.workers", "data.cache_mb", "data.source", "training.device", "training.checkpointing"])
 """Fields of the recipe that may change on resume: they decide where and how fast, not what."""
 
 
@@ -60,6 +60,8 @@ class Trainer:
             **recipe.model.changes,
         }
         model = create_model(recipe.model.name, num_classes=len(manifest.classes), **sizes)
+        if recipe.training.checkpointing:
+            model.checkpoint_activations()
         self.classifier = Classifier(model.to(device), recipe.input, manifest.classes)
         self.optimizer = make_optimizer(model, recipe.optimizer)
         self.precision = choose_precision(recipe.training.precision, device)
