@@ -51,6 +51,19 @@ SHRINK = {
         "heads": 3,
         "mlp_dim": 64,
     },
+    "vjepa2": {
+        "frames": 8,
+        "height": 32,
+        "width": 48,
+        "tubelet": (2, 16, 16),
+        "dim": 48,
+        "depth": 2,
+        "heads": 4,
+        "mlp_dim": 64,
+        "pooler_depth": 1,
+        "pooler_heads": 3,
+        "pooler_mlp_dim": 64,
+    },
     "i3d": {"frames": 9, "height": 32, "width": 48, "scale": 0.125},
 }
 OWN_SIZE = ("vivit_organ",)

@@ -6,6 +6,7 @@ from tubelet.models import i3d as i3d  # registers its models
 from tubelet.models import timesformer as timesformer  # registers its models
 from tubelet.models import videomae as videomae  # registers its models
 from tubelet.models import vivit as vivit  # registers its models
+from tubelet.models import vjepa2 as vjepa2  # registers its models
 from tubelet.models.card import ModelCard, ModelConfig
 from tubelet.models.contract import VideoModel, find_card, list_models, register_model
 from tubelet.models.creation import create_model
