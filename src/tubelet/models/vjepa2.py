@@ -46,6 +46,7 @@ from tubelet.models.blocks import (
     BlockShape,
     DropPath,
     Mlp,
+    Stack,
     TubeletEmbedding,
     initialize,
     plan_drop_path,
@@ -147,13 +148,13 @@ class Encoder(nn.Module):
             heads=config.heads,
             mlp_dim=config.mlp_dim,
             attention_dropout=config.attention_dropout,
-            gelu="none",
+            gelu=config.gelu,
             eps=config.eps,
             qkv_bias="all" if config.qkv_bias else "none",
             rescale_paths=True,
         )
         rates = plan_drop_path(config.drop_path, config.depth)
-        self.blocks = nn.ModuleList(RotaryBlock(shape, rate) for rate in rates)
+        self.blocks = Stack(*(RotaryBlock(shape, rate) for rate in rates))
         self.norm = nn.LayerNorm(config.dim, eps=config.eps)
 
     def forward(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch t h w dim"]:
@@ -161,9 +162,7 @@ class Encoder(nn.Module):
         grid = self.embedding(clips)
         size = Size3(*grid.shape[1:4])
         rotation = make_rotation(size, self.head_dim, grid)
-        rows = to_rows("t h w", grid)
-        for block in self.blocks:
-            rows = block(rows, rotation)
+        rows = self.blocks(to_rows("t h w", grid), rotation)
         return to_grid("t h w", self.norm(rows), size)
 
 
@@ -207,7 +206,7 @@ class AttentivePooler(nn.Module):
             eps=config.pooler_eps,
         )
         self.query = nn.Parameter(torch.zeros(config.dim))
-        self.blocks = nn.Sequential(*(Block(shape) for _ in range(config.pooler_depth)))
+        self.blocks = Stack(*(Block(shape) for _ in range(config.pooler_depth)))
         self.cross = CrossAttention(shape)
         self.mlp = Mlp(shape)
 

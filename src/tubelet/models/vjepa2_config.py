@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tubelet.errors import ConfigError
-from tubelet.models.card import ModelCard, ModelConfig, check_counts
+from tubelet.models.card import ModelCard, ModelConfig, check_counts, plan_tubelets
 from tubelet.shapes import Size3
 from tubelet.video.spec import InputSpec
 
@@ -38,6 +38,8 @@ class VJEPA2Config(ModelConfig):
     """Hidden width of the encoder's MLP; 4 times `dim`, or 48/11 times in the giant size."""
     qkv_bias: bool = True
     """Give the encoder's queries, keys and values a bias, as every published model does."""
+    gelu: Literal["tanh", "none"] = "none"
+    """How GELU is computed in the encoder: exactly (`none`), as in the official code, or by its tanh approximation."""
     eps: float = 1e-6
     """Added to the variance in the layer norms of the encoder."""
     pooler_depth: int = 3
@@ -101,18 +103,9 @@ class VJEPA2Config(ModelConfig):
         """Return the tubelets of a clip of another size.
 
         Raises:
-            ConfigError: a size that is no multiple of the tubelet's; names the nearest good one.
+            ConfigError: a size that is no multiple of the tubelet's; names the nearest that fit.
         """
-        counts = []
-        for name, size, step in zip(("frames", "height", "width"), (frames, height, width), self.tubelet, strict=True):
-            if size < step or size % step:
-                nearest = max(round(size / step), 1) * step
-                raise ConfigError(
-                    f"{self.name} cuts clips into tubelets of {self.tubelet} (frames, height, width) - found {name}="
-                    f"{size}, no multiple of {step} - the nearest good size is {name}={nearest}."
-                )
-            counts.append(size // step)
-        return Size3(*counts)
+        return plan_tubelets(self.name, Size3(frames, height, width), Size3(*self.tubelet))
 
 
 def count_parameters(config: VJEPA2Config) -> int:
@@ -239,6 +232,7 @@ def _make_card(config: VJEPA2Config, spec: InputSpec) -> ModelCard:
         architecture="vjepa2",
         config=config,
         parameters=_DOCUMENTED[config.name],
+        macs=count_macs(config),
         input_spec=replace(spec, frames=config.frames, height=config.height, width=config.width),
         summary=_SUMMARIES[config.name.removeprefix("vjepa2_")],
         paper="Assran et al., V-JEPA 2: Self-Supervised Video Models Enable Understanding, Prediction and Planning, "

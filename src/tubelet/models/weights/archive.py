@@ -19,7 +19,18 @@ from tubelet.errors import CheckpointError
 
 __all__ = ["read_tensors"]
 
-_CONTAINERS = ("model_state", "state_dict", "model_state_dict", "model", "module", "model_ema", "optimizer", "target")
+_CONTAINERS = (
+    "model_state",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "module",
+    "model_ema",
+    "target_encoder",
+    "encoder",
+    "optimizer",
+    "target",
+)
 """Under which name programs keep the weights inside their checkpoints; looked for in this order."""
 
 _PREFIXES = ("module.", "_orig_mod.", "model.")

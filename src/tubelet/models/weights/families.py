@@ -8,7 +8,7 @@ from torch import nn
 
 from tubelet.models.contract import VideoModel
 from tubelet.models.videomae_pretraining import VideoMAEPretraining
-from tubelet.models.weights import i3d, timesformer, videomae, vivit
+from tubelet.models.weights import i3d, timesformer, videomae, vivit, vjepa2
 from tubelet.models.weights.images import Inflation, inflate_i3d, inflate_timesformer, inflate_vivit
 from tubelet.models.weights.rules import Schema
 
@@ -62,6 +62,15 @@ FAMILIES = {
         videomae.plan_changes,
         videomae.describe,
         "VideoMAEForVideoClassification",
+    ),
+    "vjepa2": Family(
+        "vjepa2_large",
+        vjepa2.make_schemas,
+        None,
+        vjepa2.make_transformers,
+        vjepa2.plan_changes,
+        vjepa2.describe,
+        "VJEPA2ForVideoClassification",
     ),
     "i3d": Family("i3d_rgb", i3d.make_schemas, inflate_i3d),
 }

@@ -1,4 +1,4 @@
-"""Turn published V-JEPA 2 weights into ours: the official project's files and transformers' folders.
+"""State how others name V-JEPA 2's weights: the official project's files and transformers' folders.
 
     ours                               official                            transformers
     encoder.embedding.project          patch_embed.proj                    ...embeddings.patch_embeddings.proj
@@ -12,45 +12,21 @@
     pooler.cross, pooler.mlp           pooler.cross_attention_block        pooler.cross_attention_layer
     head                               linear                              classifier
 
-The official project has encoder and probe in two files; translate each, or both together, and load what comes out of
-one alone with `strict=False`. The predictor of pre-training is left out. The maps read nothing and change nothing.
+The official project has encoder and probe in two files: load one after the other. The predictor of pre-training is left
+out.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from einops import rearrange
-from jaxtyping import Shaped
-from torch import Tensor
+from tubelet.errors import ConfigError
+from tubelet.models.vjepa2_config import VJEPA2Config
+from tubelet.models.weights.rules import Rule, Schema, join, recast, same
+from tubelet.models.weights.settings import choose_gelu, name_gelu, to_pair
 
-from tubelet.errors import CheckpointError, ConfigError, name_nearest
+__all__ = ["describe", "make_schemas", "make_transformers", "plan_changes"]
 
-__all__ = ["OFFICIAL", "TRANSFORMERS", "Pair", "from_official", "from_transformers", "plan_changes"]
-
-Pair = tuple[str, str | tuple[str, ...]]
-"""Our key and theirs, `{i}` for the number of the layer; several of theirs make one of ours, along its first axis."""
-
-_Layers = Mapping[str, str | tuple[str, ...]]
-
-
-def _join(stem: str, names: str | tuple[str, ...], ending: str) -> str | tuple[str, ...]:
-    if isinstance(names, str):
-        return f"{stem}{names}{ending}"
-    return tuple(f"{stem}{name}{ending}" for name in names)
-
-
-def _pair(layers: _Layers, ours: str = "", theirs: str = "") -> tuple[Pair, ...]:
-    """Write out the keys of weights and biases of layers that lie under `ours` here, under `theirs` there."""
-    return tuple(
-        (f"{ours}{own}{ending}", _join(theirs, other, ending))
-        for own, other in layers.items()
-        for ending in (".weight", ".bias")
-    )
-
-
-_OFFICIAL_BLOCK: _Layers = {
+_OFFICIAL_BLOCK = {
     "attention.norm": "norm1",
     "attention.qkv": "attn.qkv",
     "attention.out": "attn.proj",
@@ -58,120 +34,139 @@ _OFFICIAL_BLOCK: _Layers = {
     "mlp.widen": "mlp.fc1",
     "mlp.narrow": "mlp.fc2",
 }
-
-OFFICIAL: tuple[Pair, ...] = (
-    *_pair({"encoder.embedding.project": "patch_embed.proj", "encoder.norm": "norm", "head": "linear"}),
-    *_pair(_OFFICIAL_BLOCK, "encoder.blocks.{i}.", "blocks.{i}."),
-    *_pair(_OFFICIAL_BLOCK, "pooler.blocks.{i}.", "pooler.blocks.{i}."),
-    *_pair(
-        {
-            "cross.norm": "norm1",
-            "cross.query": "xattn.q",
-            "cross.key_value": "xattn.kv",
-            "mlp.norm": "norm2",
-            "mlp.widen": "mlp.fc1",
-            "mlp.narrow": "mlp.fc2",
-        },
-        "pooler.",
-        "pooler.cross_attention_block.",
-    ),
-    ("pooler.query", "pooler.query_tokens"),
-)
-
-TRANSFORMERS: tuple[Pair, ...] = (
-    *_pair(
-        {
-            "encoder.embedding.project": "vjepa2.encoder.embeddings.patch_embeddings.proj",
-            "encoder.norm": "vjepa2.encoder.layernorm",
-            "head": "classifier",
-        }
-    ),
-    *_pair(
-        {
-            "attention.norm": "norm1",
-            "attention.qkv": ("attention.query", "attention.key", "attention.value"),
-            "attention.out": "attention.proj",
-            "mlp.norm": "norm2",
-            "mlp.widen": "mlp.fc1",
-            "mlp.narrow": "mlp.fc2",
-        },
-        "encoder.blocks.{i}.",
-        "vjepa2.encoder.layer.{i}.",
-    ),
-    *_pair(
-        {
-            "attention.norm": "layer_norm1",
-            "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-            "attention.out": "self_attn.out_proj",
-            "mlp.norm": "layer_norm2",
-            "mlp.widen": "mlp.fc1",
-            "mlp.narrow": "mlp.fc2",
-        },
-        "pooler.blocks.{i}.",
-        "pooler.self_attention_layers.{i}.",
-    ),
-    *_pair(
-        {
-            "cross.norm": "layer_norm1",
-            "cross.query": "cross_attn.q_proj",
-            "cross.key_value": ("cross_attn.k_proj", "cross_attn.v_proj"),
-            "mlp.norm": "layer_norm2",
-            "mlp.widen": "mlp.fc1",
-            "mlp.narrow": "mlp.fc2",
-        },
-        "pooler.",
-        "pooler.cross_attention_layer.",
-    ),
-    ("pooler.query", "pooler.query_tokens"),
-)
-
-_SHAPES = {
-    "encoder.embedding.project.weight": "dim channel kt kh kw -> dim (channel kt kh kw)",
-    "pooler.query": "1 1 dim -> dim",
+_OFFICIAL_CROSS = {
+    "cross.norm": "norm1",
+    "cross.query": "xattn.q",
+    "cross.key_value": "xattn.kv",
+    "mlp.norm": "norm2",
+    "mlp.widen": "mlp.fc1",
+    "mlp.narrow": "mlp.fc2",
+}
+_BLOCK: dict[str, str | tuple[str, ...]] = {
+    "attention.norm": "norm1",
+    "attention.qkv": ("attention.query", "attention.key", "attention.value"),
+    "attention.out": "attention.proj",
+    "mlp.norm": "norm2",
+    "mlp.widen": "mlp.fc1",
+    "mlp.narrow": "mlp.fc2",
+}
+_POOLER_BLOCK: dict[str, str | tuple[str, ...]] = {
+    "attention.norm": "layer_norm1",
+    "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "attention.out": "self_attn.out_proj",
+    "mlp.norm": "layer_norm2",
+    "mlp.widen": "mlp.fc1",
+    "mlp.narrow": "mlp.fc2",
+}
+_CROSS: dict[str, str | tuple[str, ...]] = {
+    "cross.norm": "layer_norm1",
+    "cross.query": "cross_attn.q_proj",
+    "cross.key_value": ("cross_attn.k_proj", "cross_attn.v_proj"),
+    "mlp.norm": "layer_norm2",
+    "mlp.widen": "mlp.fc1",
+    "mlp.narrow": "mlp.fc2",
 }
 
+_PREFIXES = ((r"^(module\.)?(backbone\.)?", ""),)
+_BARE = ((r"^(encoder|predictor)\.", r"vjepa2.\1."),)
+_ENCODER_SIGN = r"vjepa2\.encoder\.embeddings\.patch_embeddings\.proj\.weight"
+_PREDICTOR = r"vjepa2\.predictor\..*"
 
-def from_official(state_dict: Mapping[str, Shaped[Tensor, "..."]]) -> dict[str, Tensor]:
-    """Translate the weights of facebookresearch/vjepa2 into ours.
 
-    Args:
-        state_dict: what a file of an encoder holds under `target_encoder` or `encoder`, or one probe of the list that a
-            file of probes holds under `classifiers`, or both in one; `module.` and `backbone.` before keys are taken.
-
-    Returns:
-        A state dict that `load_state_dict` of a model of the same size takes; of one file, with `strict=False`.
-
-    Raises:
-        CheckpointError: a key that the official code does not have.
+def make_schemas(config: VJEPA2Config) -> tuple[Schema, ...]:
+    """List the schemas of files that a model of this configuration can be started from.
 
     Source: github.com/facebookresearch/vjepa2, src/models/vision_transformer.py and attentive_pooler.py.
     """
-    state = {re.sub(r"^(module\.)?(backbone\.)?", "", key): value for key, value in state_dict.items()}
-    return _translate(state, OFFICIAL, "the official V-JEPA 2")
+    encoder = (
+        _embed(config, "patch_embed.proj"),
+        *same("encoder.embedding.project", "patch_embed.proj", ("bias",)),
+        *same("encoder.norm", "norm"),
+        *_pair(_OFFICIAL_BLOCK, "encoder.blocks.{i}", "blocks.{i}"),
+    )
+    probe = (
+        *_pair(_OFFICIAL_BLOCK, "pooler.blocks.{i}", "pooler.blocks.{i}"),
+        *_pair(_OFFICIAL_CROSS, "pooler", "pooler.cross_attention_block"),
+        recast("pooler.query", "pooler.query_tokens", "1 1 dim -> dim"),
+        *same("head", "linear"),
+    )
+    return (
+        make_transformers(config),
+        Schema(
+            "transformers' V-JEPA 2 encoder",
+            _ENCODER_SIGN,
+            _name_encoder(config),
+            aliases=_BARE,
+            ignored=_PREDICTOR,
+            fresh=r"(pooler|head)\..*",
+        ),
+        Schema(
+            "the official V-JEPA 2 probe",
+            r"pooler\.cross_attention_block\.xattn\.q\.weight",
+            probe,
+            aliases=_PREFIXES,
+            fresh=r"encoder\..*",
+        ),
+        Schema(
+            "the official V-JEPA 2 encoder",
+            r"blocks\.0\.attn\.qkv\.weight",
+            encoder,
+            aliases=_PREFIXES,
+            fresh=r"(pooler|head)\..*",
+        ),
+    )
 
 
-def from_transformers(state_dict: Mapping[str, Shaped[Tensor, "..."]]) -> dict[str, Tensor]:
-    """Translate the weights of transformers' `VJEPA2ForVideoClassification` or `VJEPA2Model` into ours.
-
-    Args:
-        state_dict: the state dict of such a model, or what its file holds. The predictor is left out.
-
-    Returns:
-        A state dict that `load_state_dict` of a model of the same size takes; of a `VJEPA2Model`, which has no probe,
-        with `strict=False`.
-
-    Raises:
-        CheckpointError: a key that transformers' model does not have, or a layer that lacks query, key or value.
+def make_transformers(config: VJEPA2Config) -> Schema:
+    """State transformers' names of encoder and probe.
 
     Source: transformers, models/vjepa2/modeling_vjepa2.py.
     """
-    state = {re.sub(r"^(encoder|predictor)\.", r"vjepa2.\1.", key): value for key, value in state_dict.items()}
-    kept = {key: value for key, value in state.items() if not key.startswith("vjepa2.predictor.")}
-    return _translate(kept, TRANSFORMERS, "transformers' V-JEPA 2")
+    rules = (
+        *_name_encoder(config),
+        *_pair(_POOLER_BLOCK, "pooler.blocks.{i}", "pooler.self_attention_layers.{i}"),
+        *_pair(_CROSS, "pooler", "pooler.cross_attention_layer"),
+        recast("pooler.query", "pooler.query_tokens", "1 1 dim -> dim"),
+        *same("head", "classifier"),
+    )
+    return Schema(
+        "transformers' V-JEPA 2",
+        r"pooler\.cross_attention_layer\.cross_attn\.q_proj\.weight",
+        rules,
+        ignored=_PREDICTOR,
+    )
+
+
+def _name_encoder(config: VJEPA2Config) -> tuple[Rule, ...]:
+    projection = "vjepa2.encoder.embeddings.patch_embeddings.proj"
+    return (
+        _embed(config, projection),
+        *same("encoder.embedding.project", projection, ("bias",)),
+        *same("encoder.norm", "vjepa2.encoder.layernorm"),
+        *_pair(_BLOCK, "encoder.blocks.{i}", "vjepa2.encoder.layer.{i}"),
+    )
+
+
+def _embed(config: VJEPA2Config, theirs: str) -> Rule:
+    kt, kh, kw = config.tubelet
+    pattern = "dim channel kt kh kw -> dim (channel kt kh kw)"
+    return recast("encoder.embedding.project.weight", f"{theirs}.weight", pattern, kt=kt, kh=kh, kw=kw)
+
+
+def _pair(layers: Mapping[str, str | tuple[str, ...]], ours: str, theirs: str) -> tuple[Rule, ...]:
+    """Name weights and biases of the layers that lie under `ours` here, under `theirs` there."""
+    rules: list[Rule] = []
+    for own, other in layers.items():
+        if isinstance(other, str):
+            rules += same(f"{ours}.{own}", f"{theirs}.{other}")
+        else:
+            for part in ("weight", "bias"):
+                rules.append(join(f"{ours}.{own}.{part}", [f"{theirs}.{name}.{part}" for name in other]))
+    return tuple(rules)
 
 
 def plan_changes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the hyper-parameters out of the `config.json` of a transformers folder: what `create_model` is to change.
+    """Read the hyper-parameters out of a transformers `config.json`: what `create_model` is to change.
 
     Args:
         config: the file as a dictionary; what it leaves out has transformers' default.
@@ -180,10 +175,7 @@ def plan_changes(config: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: a setting that no model here has.
     """
     read = {**_DEFAULTS, **config}
-    if read["hidden_act"] != "gelu":
-        raise ConfigError(f"hidden_act must be gelu - found {read['hidden_act']} - other activations are not offered.")
-    patch = read["patch_size"]
-    height, width = (patch, patch) if isinstance(patch, int) else patch
+    height, width = to_pair(read["patch_size"])
     dim = read["hidden_size"]
     return {
         "frames": read["frames_per_clip"],
@@ -196,11 +188,49 @@ def plan_changes(config: Mapping[str, Any]) -> dict[str, Any]:
         "heads": read["num_attention_heads"],
         "mlp_dim": int(dim * read["mlp_ratio"]),
         "qkv_bias": read["qkv_bias"],
+        "gelu": choose_gelu(read["hidden_act"]),
         "eps": read["layer_norm_eps"],
         "pooler_depth": read["num_pooler_layers"],
         "pooler_heads": read["num_attention_heads"],
         "pooler_mlp_dim": 4 * dim,
         "pooler_eps": read["layer_norm_eps"],
+    }
+
+
+def describe(config: VJEPA2Config) -> dict[str, Any]:
+    """State a model's hyper-parameters as transformers' `config.json` does.
+
+    Raises:
+        ConfigError: transformers has no such V-JEPA 2.
+    """
+    for name, found, needed in (
+        ("width", config.width, config.height),
+        ("pooler_heads", config.pooler_heads, config.heads),
+        ("pooler_eps", config.pooler_eps, config.eps),
+        ("pooler_mlp_dim", config.pooler_mlp_dim, 4 * config.dim),
+        ("tubelet", config.tubelet[2], config.tubelet[1]),
+    ):
+        if found != needed:
+            raise ConfigError(
+                f"transformers has no V-JEPA 2 with {name} {found} beside {needed} - build the model anew with "
+                f"{needed}, or keep it in tubelet's own format."
+            )
+    return {
+        "patch_size": config.tubelet[1],
+        "crop_size": config.height,
+        "frames_per_clip": config.frames,
+        "tubelet_size": config.tubelet[0],
+        "in_chans": config.channels,
+        "hidden_size": config.dim,
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": config.heads,
+        # As a quotient it may be a fraction; half a unit more keeps the product from falling below the whole number.
+        "mlp_ratio": config.mlp_dim / config.dim + 0.5 / config.dim,
+        "hidden_act": name_gelu(config.gelu),
+        "layer_norm_eps": config.eps,
+        "qkv_bias": config.qkv_bias,
+        "num_pooler_layers": config.pooler_depth,
+        "attention_probs_dropout_prob": config.attention_dropout,
     }
 
 
@@ -219,34 +249,3 @@ _DEFAULTS: dict[str, Any] = {
     "hidden_act": "gelu",
     "num_pooler_layers": 3,
 }
-
-
-def _translate(state: Mapping[str, Tensor], pairs: Sequence[Pair], source: str) -> dict[str, Tensor]:
-    """Give every weight our key and shape, and join those that are one here."""
-    parts = {ours: (theirs,) if isinstance(theirs, str) else theirs for ours, theirs in pairs}
-    owners = {theirs: ours for ours, several in parts.items() for theirs in several}
-    translated: dict[str, Tensor] = {}
-    for key in state:
-        number = re.search(r"(?<=\.)\d+(?=\.)", key)
-        index = number[0] if number else ""
-        template = key.replace(f".{index}.", ".{i}.") if number else key
-        if template not in owners:
-            raise CheckpointError(
-                f"weights of {source} were asked for - found the key '{key}', which they do not have"
-                f"{name_nearest(template, owners)} - check which program wrote the file, and give its state dict alone."
-            )
-        ours = owners[template]
-        wanted = [part.replace("{i}", index) for part in parts[ours]]
-        missing = [part for part in wanted if part not in state]
-        if missing:
-            raise CheckpointError(
-                f"{source} holds '{key}' together with {', '.join(wanted)} - found no '{missing[0]}' - "
-                "the file is incomplete; fetch it again."
-            )
-        name = ours.replace("{i}", index)
-        if name not in translated:
-            translated[name] = torch.cat([state[part] for part in wanted]) if wanted[1:] else state[key]
-    for ours, pattern in _SHAPES.items():
-        if ours in translated:
-            translated[ours] = rearrange(translated[ours], pattern)
-    return translated
