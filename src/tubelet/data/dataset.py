@@ -46,8 +46,8 @@ __all__ = [
 
 LOADER_TIMEOUT_S = 300
 
-Clips = UInt8[Tensor, "row time height width channel"] | Float32[Tensor, "row time height width channel"]
-"""Fitted clips of one length: uint8 pixels, or float32 features of height and width 1."""
+Clips = UInt8[Tensor, "..."] | Float32[Tensor, "..."]
+"""Fitted clips (row, time, height, width, channel): uint8 pixels, or float32 features of height and width 1."""
 
 Prepare = Callable[[Any, int, np.random.Generator], tuple[Any, int]]
 """Turn decoded pixels, or features, and a label into what the model's batch holds; must be picklable."""
@@ -77,7 +77,7 @@ class LoaderOptions:
 class Batch:
     """Hold the readable samples of one batch; `clips` has `views` rows a sample, one after the other."""
 
-    clips: Clips
+    clips: UInt8[Tensor, "row time height width channel"] | Float32[Tensor, "row time height width channel"]
     labels: Int64[Tensor, " sample"]
     indices: Int64[Tensor, " sample"]
     bad: tuple[BadSample, ...] = ()

@@ -21,7 +21,8 @@ from tubelet.video.spec import InputSpec
 
 __all__ = ["Features", "check_kind", "choose_rows", "find_shape", "measure_features", "read_features"]
 
-Features = Float32[np.ndarray, "time feature"]
+Features = Float32[np.ndarray, "_time feature"]
+"""Feature vectors of a clip's frames; clips, and what is chosen of one, differ in the number of frames."""
 
 
 def read_features(

@@ -149,7 +149,6 @@ def score_samples(
         options: batch, workers, decoder.
         on_step: called with samples done and samples in all.
     """
-    check_kind(manifest, classifier.input_spec)
     options = options or LoaderOptions()
     prepare = partial(prepare_evaluation, spec=classifier.input_spec, order=order)
     dataset = ClipDataset(samples, manifest, classifier.input_spec, prepare, views=views, decoder=options.decoder)
@@ -212,6 +211,7 @@ def evaluate(
             f"cannot evaluate on split '{split}' of {manifest.origin} - it has no clips there - "
             f"choose one of {', '.join(manifest.counts())}."
         )
+    check_kind(manifest, classifier.input_spec)
     manifest = manifest.with_classes(classifier.classes)
     scored = score_samples(
         classifier,
