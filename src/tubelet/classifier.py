@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -55,6 +55,11 @@ class Classifier:
                 f"a classifier needs one name a class - the model has {model.num_classes} classes, {len(classes)} "
                 "names were given - reset the head or give the other names."
             )
+        if model.takes != input_spec.kind:
+            raise ConfigError(
+                f"{model.config.name} takes {model.takes} - input.kind is {input_spec.kind} - choose another model, or "
+                f"input.kind {model.takes}."
+            )
         self.model = model
         self.input_spec = input_spec
         self.classes = classes
@@ -69,14 +74,35 @@ class Classifier:
         """Number format of the weights."""
         return next(self.model.parameters()).dtype
 
+    def compute_logits(
+        self,
+        clips: UInt8[Tensor, "batch time height width channel"] | Float32[Tensor, "batch time height width channel"],
+        lengths: Int64[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch classes"]:
+        """Bring clips to the model's device, range and precision, and run it as it stands, in training and scoring.
+
+        Args:
+            clips: of the contract's size: uint8 pixels, or float32 features with height and width 1.
+            lengths: frames of each clip of features that are real; those after them only fill the batch.
+        """
+        inputs = normalize(clips.to(self.device, non_blocking=True), self.input_spec).to(self.dtype)
+        # Only models of features know of clips that end early.
+        logits: Tensor = self.model(inputs) if lengths is None else self.model(inputs, lengths.to(self.device))
+        return logits
+
     def score(
-        self, clips: UInt8[Tensor, "batch time height width channel"], precision: torch.dtype = torch.float32
+        self,
+        clips: UInt8[Tensor, "batch time height width channel"] | Float32[Tensor, "batch time height width channel"],
+        precision: torch.dtype = torch.float32,
+        *,
+        lengths: Int64[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch classes"]:
         """Compute class probabilities of fitted clips.
 
         Args:
-            clips: uint8, of the contract's frames and size.
+            clips: of the contract's frames and size; uint8 pixels, or float32 features.
             precision: number format of the forward pass; `torch.bfloat16` runs under autocast.
+            lengths: frames of each clip of features that are real; all of them without it.
 
         Returns:
             float32, each row sums to 1.
@@ -86,8 +112,7 @@ class Classifier:
         device = self.device
         try:
             with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                inputs = normalize(clips.to(device, non_blocking=True), self.input_spec)
-                logits = self.model(inputs.to(self.dtype))
+                logits = self.compute_logits(clips, lengths)
         finally:
             self.model.train(was_training)
         scores: Tensor = logits.float().softmax(dim=1)

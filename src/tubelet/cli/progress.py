@@ -16,6 +16,7 @@ from tubelet.models import WeightReport
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.loop import Totals
 from tubelet.training.train import TrainResult
+from tubelet.video.spec import InputSpec
 
 __all__ = ["Terminal", "print_train_result"]
 
@@ -64,7 +65,7 @@ class Terminal:
         self.console.print(f"data    {manifest.origin}: {len(manifest.classes)} classes, {counts}")
         self.console.print(
             f"model   {recipe.model.name}, {parameters:,} parameters, from {recipe.model.source or 'scratch'}; "
-            f"{spec.frames} frames of {spec.height}x{spec.width}, {spec.sampling}, differences {spec.differences}"
+            f"{spec.frames} frames of {_describe_frame(spec)}"
         )
         self.console.print(
             f"steps   batch {values['training.batch']} x {values['training.accumulate']}, "
@@ -117,6 +118,12 @@ class Terminal:
         self.progress.update(self.task, description=description, completed=done, total=total, note=note)
 
 
+def _describe_frame(spec: InputSpec) -> str:
+    if spec.kind == "features":
+        return f"{spec.channels} features"
+    return f"{spec.height}x{spec.width}, {spec.sampling}, differences {spec.differences}"
+
+
 def print_train_result(result: TrainResult, *, as_json: bool) -> None:
     """Print what a training reached and where it lies."""
     if as_json:
@@ -127,4 +134,5 @@ def print_train_result(result: TrainResult, *, as_json: bool) -> None:
     if result.report is not None:
         console.print(f"{result.report.headline()}, weights of epoch {result.best_epoch}")
     console.print(f"{result.folder}: model/, report.json, confusion.png, curves.png, predictions.csv, metrics.csv")
-    console.print(f"next: tubelet predict {result.folder} CLIP", markup=False)
+    following = "predict {} CLIP" if result.takes == "pixels" else "evaluate {} FEATURES.npz"
+    console.print(f"next: tubelet {following.format(result.folder)}", markup=False)

@@ -3,9 +3,13 @@
     x (N, ...) and y (N,)  [group (N,), split (N,), class_names (classes,), other columns (N,)]
     {train,val,test}_images (N, ...) and {train,val,test}_labels (N,) or (N, 1)
 
-The second layout is MedMNIST's. Labels are class indices, or names. Only the headers and the short columns are read
-at first; pixels are read when the first row of an array is asked for. Nothing is ever unpickled, and an array whose
-header promises other than what the file holds is refused before memory is taken for it.
+Rows of three axes and more are pixels, rows (time, feature) are features of frames. Where these are clips of different
+lengths, padded at the end, `lengths` (N,) says how many frames of each row are real (`train_lengths` and so on beside
+`train_images`).
+
+The layout with `images` is MedMNIST's. Labels are class indices, or names. Only the headers and the short columns are
+read at first; pixels are read when the first row of an array is asked for. Nothing is ever unpickled, and an array
+whose header promises other than what the file holds is refused before memory is taken for it.
 
 Source: the .npy format is that of numpy.lib.format; keys as in MedMNIST/MedMNIST, medmnist/dataset.py.
 """
@@ -21,7 +25,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
 
-from tubelet.data.sample import SPLITS, Problem, Reading, Sample, check_problems, normalize_split, quote_some
+from tubelet.data.sample import (
+    SPLITS,
+    FeatureShape,
+    Problem,
+    Reading,
+    Sample,
+    check_problems,
+    normalize_split,
+    quote_some,
+)
 from tubelet.errors import DataError
 
 __all__ = ["MAX_ARRAY_BYTES", "ArrayHeader", "load_features", "load_row", "read_arrays", "read_headers"]
@@ -187,7 +200,7 @@ def load_row(path: str | Path, member: str, row: int) -> UInt8[np.ndarray, "..."
     if values.dtype != np.uint8:
         raise DataError(
             f"cannot read '{path}[{member}]' as pixels - it holds {values.dtype} - "
-            "store pixels as uint8 0..255; arrays of features are for models of sequences."
+            "store pixels as uint8 0..255, or features as (sample, time, feature)."
         )
     return values
 
@@ -301,6 +314,9 @@ def _make_samples(
     columns = {} if split else _read_columns(path, headers, len(labels))
     splits = columns.pop("split", None)
     groups = columns.pop("group", None)
+    shapes = _read_shapes(path, headers, pixels)
+    if shapes:
+        columns.pop("lengths", None)
     problems: list[Problem] = []
     samples = []
     for row, label in enumerate(labels):
@@ -318,11 +334,36 @@ def _make_samples(
                 group=(groups[row] or None) if groups is not None else None,
                 member=pixels,
                 row=row,
+                features=shapes[row] if shapes else None,
                 metadata={name: values[row] for name, values in columns.items()},
             )
         )
     check_problems(path, problems)
     return samples
+
+
+def _read_shapes(path: Path, headers: Mapping[str, ArrayHeader], pixels: str) -> list[FeatureShape]:
+    """Return the shape of each row of features, padding left out; nothing where the rows hold pixels."""
+    shape, _ = headers[pixels]
+    if len(shape) != 3:
+        return []
+    count, time, dim = shape
+    name = "lengths" if pixels == "x" else pixels.replace("images", "lengths")
+    if name not in headers:
+        return [FeatureShape(time, dim)] * count
+    shape_l, dtype_l = headers[name]
+    if shape_l != (count,) or dtype_l.kind not in "iu":
+        raise DataError(
+            f"cannot use '{path}' - '{name}' is {dtype_l} {shape_l} - store a whole number for each of {count} rows."
+        )
+    lengths = _load(path, name)
+    wrong = np.flatnonzero((lengths < 1) | (lengths > time))
+    if wrong.size:
+        raise DataError(
+            f"cannot use '{path}' - '{name}' states {lengths[wrong[0]]} real frames for row {wrong[0]} "
+            f"({wrong.size} such rows), rows have {time} - state 1 to {time}, and leave out clips without a frame."
+        )
+    return [FeatureShape(int(length), dim) for length in lengths]
 
 
 def _read_columns(path: Path, headers: Mapping[str, ArrayHeader], count: int) -> dict[str, list[str]]:

@@ -1,6 +1,9 @@
-"""Feed clips to a model: samples in, batches of uint8 clips out, the same stream for any number of workers.
+"""Feed clips to a model: samples in, batches of clips out, the same stream for any number of workers.
 
     (epoch, index)  ->  open  ->  plan frames  ->  decode  ->  prepare (fit, augment)  ->  batch
+
+Clips of pixels are uint8 and of one size. Clips of features are float32; those of a batch are padded at the end to the
+longest, and the batch says how many frames of each are real.
 
 Everything random about a sample is drawn from a generator made of (seed, epoch, index) alone, so that neither the
 number of workers nor an interruption changes what is seen. A clip that cannot be read is never replaced by another: it
@@ -10,14 +13,17 @@ becomes a `BadSample` that travels with the batch and is counted.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, Int64, UInt8
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tubelet.data.arrays import load_row
+from tubelet.data.features import Features, read_features
 from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample
 from tubelet.errors import DataError, FrameOutOfRange, VideoError
@@ -40,8 +46,11 @@ __all__ = [
 
 LOADER_TIMEOUT_S = 300
 
-Prepare = Callable[[Pixels, int, np.random.Generator], tuple[UInt8[Tensor, "time height width channel"], int]]
-"""Turn decoded pixels and a label into what the model's batch holds; must be picklable."""
+Clips = UInt8[Tensor, "..."] | Float32[Tensor, "..."]
+"""Fitted clips (row, time, height, width, channel): uint8 pixels, or float32 features of height and width 1."""
+
+Prepare = Callable[[Any, int, np.random.Generator], tuple[Any, int]]
+"""Turn decoded pixels, or features, and a label into what the model's batch holds; must be picklable."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +77,17 @@ class LoaderOptions:
 class Batch:
     """Hold the readable samples of one batch; `clips` has `views` rows a sample, one after the other."""
 
-    clips: UInt8[Tensor, "row time height width channel"]
+    clips: UInt8[Tensor, "row time height width channel"] | Float32[Tensor, "row time height width channel"]
     labels: Int64[Tensor, " sample"]
     indices: Int64[Tensor, " sample"]
     bad: tuple[BadSample, ...] = ()
+    lengths: Int64[Tensor, " row"] | None = None
+    """Real frames of each clip of features; None for pixels, which all have the same number."""
 
     def pin_memory(self) -> "Batch":
         """Move to page-locked memory, from which copies to a GPU overlap with work."""
-        return Batch(self.clips.pin_memory(), self.labels.pin_memory(), self.indices, self.bad)
+        lengths = None if self.lengths is None else self.lengths.pin_memory()
+        return Batch(self.clips.pin_memory(), self.labels.pin_memory(), self.indices, self.bad, lengths)
 
 
 def open_sample(sample: Sample, decoder: str = "pyav") -> Video:
@@ -86,8 +98,8 @@ def open_sample(sample: Sample, decoder: str = "pyav") -> Video:
 
 
 @dataclass
-class ClipDataset(Dataset[tuple[int, "UInt8[Tensor, '...'] | BadSample", int]]):
-    """Read samples as fitted uint8 clips.
+class ClipDataset(Dataset[tuple[int, "Clips | BadSample", int]]):
+    """Read samples as fitted clips.
 
     Args:
         samples: what to read; their order gives the indices.
@@ -113,7 +125,7 @@ class ClipDataset(Dataset[tuple[int, "UInt8[Tensor, '...'] | BadSample", int]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[int, "UInt8[Tensor, '...'] | BadSample", int]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[int, "Clips | BadSample", int]:
         epoch, index = key
         sample = self.samples[index]
         generator = np.random.default_rng([self.seed, epoch, index])
@@ -127,8 +139,12 @@ class ClipDataset(Dataset[tuple[int, "UInt8[Tensor, '...'] | BadSample", int]]):
             return index, BadSample(index, sample.name, error.code, str(error)), label
         return index, torch.stack(clips), clip_label
 
-    def _read(self, index: int, sample: Sample, generator: np.random.Generator) -> list[Pixels]:
-        """Return the pixels of each view."""
+    def _read(self, index: int, sample: Sample, generator: np.random.Generator) -> list[Pixels] | list[Features]:
+        """Return the pixels, or the features, of each view."""
+        if sample.features is not None:
+            return read_features(
+                sample, self.spec, views=self.views, training=self.is_training, generator=generator
+            )  # the whole array stays in memory as it is: there is nothing to cache
         if index in self._cache:
             info, times_s, whole = self._cache[index]
             return [whole[row] for row in self._plan(sample, info, times_s, generator)]
@@ -228,22 +244,28 @@ def make_loader(dataset: ClipDataset, order: EpochOrder, options: LoaderOptions)
         dataset,  # type: ignore[arg-type]  # typed by what it yields: batches
         batch_sampler=order,
         num_workers=options.workers,
-        collate_fn=partial(_collate, channels=dataset.spec.channels),
+        collate_fn=partial(_collate, spec=dataset.spec),
         persistent_workers=options.workers > 0,
         timeout=LOADER_TIMEOUT_S if options.workers else 0,
         pin_memory=torch.cuda.is_available(),
     )
 
 
-def _collate(items: list[tuple[int, "UInt8[Tensor, '...'] | BadSample", int]], channels: int) -> Batch:
+def _collate(items: list[tuple[int, "Clips | BadSample", int]], spec: InputSpec) -> Batch:
     bad = tuple(clips for _, clips, _ in items if isinstance(clips, BadSample))
     good = [(index, clips, label) for index, clips, label in items if not isinstance(clips, BadSample)]
-    clips = (
-        torch.cat([clips for _, clips, _ in good]) if good else torch.zeros((0, 1, 1, 1, channels), dtype=torch.uint8)
-    )
+    rows = [clips for _, clips, _ in good]
+    kind = torch.uint8 if spec.kind == "pixels" else torch.float32
+    clips, lengths = torch.zeros((0, 1, 1, 1, spec.channels), dtype=kind), None
+    if spec.kind == "features":
+        lengths = torch.tensor([clip.shape[1] for clip in rows for _ in clip], dtype=torch.int64)
+        clips = pad_sequence([clip for views in rows for clip in views], batch_first=True) if rows else clips
+    elif rows:
+        clips = torch.cat(rows)
     return Batch(
         clips=clips,
         labels=torch.tensor([label for _, _, label in good], dtype=torch.int64),
         indices=torch.tensor([index for index, _, _ in good], dtype=torch.int64),
         bad=bad,
+        lengths=lengths,
     )

@@ -13,10 +13,12 @@ import numpy as np
 
 from tubelet.data.catalogue import open_data
 from tubelet.data.dataset import open_sample
+from tubelet.data.features import read_features
 from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample
 from tubelet.errors import TubeletError
 from tubelet.video.source import Video
+from tubelet.video.spec import InputSpec
 
 __all__ = ["Health", "Problem", "check_health", "examine_sample"]
 
@@ -116,6 +118,16 @@ def _examine_all(samples: tuple[Sample, ...], workers: int, full: bool) -> Itera
 def examine_sample(sample: Sample, *, full: bool = False) -> dict[str, Any] | Problem:
     """Open one clip and decode a frame in its middle and its last one, where damage shows; or every frame."""
     try:
+        if sample.features is not None:
+            (rows,) = read_features(
+                sample, InputSpec(frames=sample.features.frames), generator=np.random.default_rng(0)
+            )
+            return {
+                "codec": "features",
+                "size": f"{rows.shape[1]} a frame",
+                "duration_s": 0.0,
+                "channels": rows.shape[1],
+            }
         with open_sample(sample) as video:
             info = video.info
             start_s, end_s = sample.span_s

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tubelet.errors import DataError, name_nearest
 
-__all__ = ["SPLITS", "Problem", "Reading", "Sample", "check_problems", "normalize_split", "quote_some"]
+__all__ = ["SPLITS", "FeatureShape", "Problem", "Reading", "Sample", "check_problems", "normalize_split", "quote_some"]
 
 SPLITS = ("train", "val", "test")
 """The splits there are, in the order in which messages and tables show them."""
@@ -17,9 +17,18 @@ _ALIASES = {"training": "train", "validation": "val", "valid": "val", "dev": "va
 _MAX_LISTED = 10
 
 
+class FeatureShape(NamedTuple):
+    """State the size of a clip whose frames another network has turned into vectors."""
+
+    frames: int
+    """Vectors in the clip, those that only fill its row not counted."""
+    dim: int
+    """Numbers in each vector."""
+
+
 @dataclass(frozen=True)
 class Sample:
-    """Name one source of pixels and its label."""
+    """Name one source of pixels, or of features computed before, and its label."""
 
     source: str
     """Absolute path of a video file, a folder of frames or an .npz file."""
@@ -37,6 +46,8 @@ class Sample:
     """Name of the array inside an .npz file that holds the pixels."""
     row: int | None = None
     """Row of that array."""
+    features: FeatureShape | None = None
+    """What the row holds where it holds features, (time, feature); None: pixels."""
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Columns that mean nothing to the reader, kept as they were."""
     line: int | None = None

@@ -9,6 +9,7 @@ import numpy as np
 from tubelet.classifier import Classifier
 from tubelet.data.catalogue import open_data
 from tubelet.data.dataset import LoaderOptions
+from tubelet.data.features import check_kind
 from tubelet.data.manifest import Manifest
 from tubelet.errors import ConfigError, DataError
 from tubelet.evaluation.evaluate import score_samples
@@ -52,6 +53,7 @@ def audit(
         ConfigError: a class without a partner.
     """
     manifest = data if isinstance(data, Manifest) else open_data(data, split_if_missing=False)
+    check_kind(manifest, classifier.input_spec)
     manifest = manifest.with_classes(classifier.classes)
     samples = manifest.select(split)
     if not samples:

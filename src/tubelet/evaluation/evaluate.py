@@ -21,6 +21,7 @@ from tubelet.config import read_config
 from tubelet.data.assignments import apply_assignments, find_trained, read_assignments
 from tubelet.data.catalogue import open_data
 from tubelet.data.dataset import BadSample, ClipDataset, EpochOrder, LoaderOptions, make_loader
+from tubelet.data.features import Features, check_kind
 from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample, normalize_split
 from tubelet.errors import ConfigError, DataError
@@ -35,7 +36,7 @@ from tubelet.metrics import (
 from tubelet.prediction.load import find_model, load
 from tubelet.recipes.recipe import Recipe
 from tubelet.report.figures import draw_confusion
-from tubelet.transforms.preparation import fit
+from tubelet.transforms.preparation import fit, fit_features
 from tubelet.video.clip import Pixels
 from tubelet.video.spec import InputSpec
 
@@ -112,14 +113,19 @@ class Report:
 
 
 def prepare_evaluation(
-    pixels: Pixels, label: int, generator: np.random.Generator, *, spec: InputSpec, order: FrameOrder = "ordered"
+    pixels: Pixels | Features,
+    label: int,
+    generator: np.random.Generator,
+    *,
+    spec: InputSpec,
+    order: FrameOrder = "ordered",
 ) -> tuple[Any, int]:
     """Fit a clip to the contract, with its frames in the asked order; picklable, for loader workers."""
     if order == "reversed":
         pixels = pixels[::-1]
     elif order == "shuffled":
         pixels = pixels[generator.permutation(len(pixels))]
-    return fit(pixels, spec), label
+    return (fit_features if spec.kind == "features" else fit)(pixels, spec), label
 
 
 def score_samples(
@@ -152,7 +158,7 @@ def score_samples(
     for batch in loader:
         bad.extend(batch.bad)
         if len(batch.labels):
-            rows = classifier.score(batch.clips).cpu().numpy().astype(np.float64)
+            rows = classifier.score(batch.clips, lengths=batch.lengths).cpu().numpy().astype(np.float64)
             scores.append(rows.reshape(len(batch.labels), -1, rows.shape[1]).mean(axis=1))
             labels.append(batch.labels.numpy())
             indices.extend(batch.indices.tolist())
@@ -205,6 +211,7 @@ def evaluate(
             f"cannot evaluate on split '{split}' of {manifest.origin} - it has no clips there - "
             f"choose one of {', '.join(manifest.counts())}."
         )
+    check_kind(manifest, classifier.input_spec)
     manifest = manifest.with_classes(classifier.classes)
     scored = score_samples(
         classifier,

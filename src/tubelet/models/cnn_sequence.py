@@ -4,10 +4,10 @@
     frame 2 --[ CNN ]--> vector ---->
     frame t --[ CNN ]--> vector --/      cnn_transformer       + positions, [ post-norm block x depth ] --> max --> head
 
-The CNN is a small one of our own (`backbone="small"`), or ran before (`backbone="none"`): then the clips are features,
-(batch, features, time, 1, 1). Short clips are padded at the end, with anything finite, and say so by `lengths`; what
-stands in the padding, and how much of it there is, changes no logit. A clip shorter than `frames` stands at the first
-positions; a longer one is squeezed onto all of them.
+The CNN is a small one of our own (`backbone="small"`), one of timm's (`backbone="timm:resnet18"`, an extra), or ran
+before (`backbone="none"`): then the clips are features, (batch, features, time, 1, 1). Short clips are padded at the
+end, with anything finite, and say so by `lengths`; what stands in the padding, and how much of it there is, changes no
+logit. A clip shorter than `frames` stands at the first positions; a longer one is squeezed onto all of them.
 
 Choose `cnn_gru` as the strong cheap baseline that every video transformer should be measured against.
 
@@ -22,7 +22,8 @@ Source: keras.io/examples/vision/video_classification and keras.io/examples/visi
 """
 
 from abc import abstractmethod
-from typing import cast
+from dataclasses import replace
+from typing import Literal, TypeVar, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -42,11 +43,14 @@ from tubelet.models.cnn_sequence_config import (
     CnnTransformerConfig,
 )
 from tubelet.models.contract import VideoModel, register_model
+from tubelet.models.timm_backbone import TimmCnn
 
 __all__ = ["CnnRnn", "CnnSequence", "CnnTransformer", "FramePositions", "PostNormBlock", "Recurrence"]
 
 GATES: dict[Cell, int] = {"gru": 3, "lstm": 4, "rnn": 1}
 """Products of a cell in one step."""
+
+S = TypeVar("S", bound="CnnSequence")
 
 KERAS_NORM_EPS = 1e-3
 """Added to the variance in Keras' layer norm."""
@@ -193,11 +197,28 @@ class CnnSequence(VideoModel):
 
     def __init__(self, config: CnnSequenceConfig, vector: int, dim: int) -> None:
         super().__init__(config, dim)
-        self.backbone: FeaturePool | SmallCnn = FeaturePool()
+        self.backbone: nn.Module = FeaturePool()
         self.vector = config.channels
         if config.backbone == "small":
             self.backbone = SmallCnn(config.channels, config.backbone_width, vector)
             self.vector = vector
+        elif config.backbone != "none":
+            self.backbone = TimmCnn(config.backbone, config.channels, pretrained=config.pretrained)
+            self.vector = self.backbone.dim
+            # The weights are this model's from here on: who rebuilds it brings them along, and fetches none.
+            self.config = replace(config, pretrained=False)
+
+    @property
+    def takes(self) -> Literal["pixels", "features"]:
+        """Say whether the clips are pixels for a backbone, or features of one that ran before."""
+        return "features" if self.config.backbone == "none" else "pixels"
+
+    def train(self: S, mode: bool = True) -> S:
+        """Switch to training; a frozen backbone stays as in evaluation, its running statistics too."""
+        super().train(mode)
+        if self.config.frozen:
+            self.backbone.eval()
+        return self
 
     def forward(
         self, clips: Float[Tensor, "batch channel time height width"], lengths: Int[Tensor, " batch"] | None = None
@@ -243,7 +264,16 @@ class CnnSequence(VideoModel):
     def embed(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch time dim"]:
         """Turn every frame into a vector by itself."""
         self.check_channels(clips)
-        return embed_frames(self.backbone, clips)
+        vectors = embed_frames(self.backbone, clips)
+        return F.dropout(vectors, self.config.input_dropout, self.training)
+
+    def draw_weights(self) -> None:
+        """Draw fresh weights for all but a backbone of timm's, which brings its own."""
+        backbone = self.backbone
+        if isinstance(backbone, TimmCnn):
+            self.backbone = nn.Identity()
+        initialize(self, "xavier")
+        self.backbone = backbone
 
     def freeze(self) -> None:
         """Leave the backbone's weights out of training where the configuration says so."""
@@ -272,7 +302,7 @@ class CnnRnn(CnnSequence):
         )
         self.dropout = nn.Dropout(config.dropout)
         self.dense = nn.Linear(second, config.head_dim)
-        initialize(self, "xavier")
+        self.draw_weights()
         for layer in self.recurrence:
             cast(Recurrence, layer).reset()
         self.freeze()
@@ -312,7 +342,7 @@ class CnnTransformer(CnnSequence):
         self.positions = FramePositions(config.frames, config.dim)
         self.blocks = Stack(*(PostNormBlock(config) for _ in range(config.depth)))
         self.dropout = nn.Dropout(config.dropout)
-        initialize(self, "xavier")
+        self.draw_weights()
         self.freeze()
         self.reset_head(config.num_classes)
 

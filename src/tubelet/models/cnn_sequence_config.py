@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tubelet.errors import ConfigError
-from tubelet.models.backbones_config import check_width
+from tubelet.models.backbones_config import check_backbone, check_width
 from tubelet.models.card import ModelCard, ModelConfig, check_counts
 from tubelet.video.spec import InputSpec
 
@@ -25,13 +25,18 @@ Cell = Literal["gru", "lstm", "rnn"]
 class CnnSequenceConfig(ModelConfig):
     """Hold what the CNN hybrids have in common: how frames become vectors."""
 
-    backbone: Literal["none", "small"] = "none"
+    backbone: str = "none"
     """`none` takes features that another network computed as channels of a clip of height and width 1 (maps are
-    averaged over their places); `small` has a CNN of its own, trained along."""
+    averaged over their places); `small` has a CNN of its own, trained along; `timm:NAME` has that model of timm, an
+    extra, such as `timm:resnet18`."""
+    pretrained: bool = False
+    """Fetch the weights that timm publishes for its model, when this model is made; a trained one has its own."""
     backbone_width: int = 96
     """Channels of the last convolution of the small backbone; a multiple of 16."""
     frozen: bool = False
     """Leave the backbone's weights as they are; for one that has been trained before."""
+    input_dropout: float = 0.0
+    """Share of the numbers in each frame's vector dropped before the sequence model, 0 to below 1."""
     dropout: float = 0.0
     """Share of the clip's features dropped before the last layers, 0 to below 1."""
 
@@ -39,6 +44,8 @@ class CnnSequenceConfig(ModelConfig):
         super().__post_init__()
         check_width("backbone_width", self.backbone_width)
         _check_share("dropout", self.dropout)
+        _check_share("input_dropout", self.input_dropout)
+        check_backbone(self.backbone, self.pretrained)
         if self.frozen and self.backbone == "none":
             raise ConfigError(
                 "frozen=True needs a backbone to leave as it is - found backbone=none - leave frozen out: features "
@@ -109,8 +116,8 @@ _NANO = "a small CNN trained along; small enough to train from scratch on a CPU"
 
 
 def _state_features(count: int) -> InputSpec:
-    """Features pass as they are: no range to normalize, nothing to crop."""
-    return InputSpec(frames=20, height=1, width=1, channels=count, mean=(0.0,), std=(1.0,))
+    """Features have a range of their own, which training measures, and nothing to crop."""
+    return InputSpec(kind="features", frames=20, height=1, width=1, channels=count, mean=(), std=())
 
 
 def _make_nano_rnn(cell: Cell, parameters: int, summary: str) -> ModelCard:
@@ -149,6 +156,27 @@ RECURRENT_CARDS: tuple[ModelCard, ...] = (
         paper=_RNN_PAPER,
         license=_LICENSE,
     ),
+    ModelCard(
+        name="cnn_gru_small",
+        architecture="cnn_gru",
+        config=CnnRnnConfig(
+            name="cnn_gru_small",
+            num_classes=400,
+            frames=20,
+            height=1,
+            width=1,
+            channels=2048,
+            input_dropout=0.3,
+            dropout=0.4,
+            units=(128, 128),
+            head_dim=128,
+        ),
+        parameters=1_003_536,
+        input_spec=_state_features(2048),
+        summary=f"two GRUs of 128 units {_FEATURES}: more than the Keras example's, for more than a few classes",
+        paper=_RNN_PAPER,
+        license=_LICENSE,
+    ),
     _make_nano_rnn("gru", 221_992, "two GRUs over frames"),
     _make_nano_rnn("lstm", 258_472, "two LSTMs over frames"),
 )
@@ -170,6 +198,29 @@ TRANSFORMER_CARDS: tuple[ModelCard, ...] = (
         parameters=4_237_321,
         input_spec=_state_features(1024),
         summary=f"one post-norm transformer block {_FEATURES}, 1,024 a frame (DenseNet121's)",
+        paper=_TRANSFORMER_PAPER,
+        license=_LICENSE,
+    ),
+    ModelCard(
+        name="cnn_transformer_small",
+        architecture="cnn_transformer",
+        config=CnnTransformerConfig(
+            name="cnn_transformer_small",
+            num_classes=400,
+            frames=20,
+            height=1,
+            width=1,
+            channels=2048,
+            input_dropout=0.3,
+            dropout=0.3,
+            attention_dropout=0.1,
+            dim=192,
+            heads=4,
+            mlp_dim=384,
+        ),
+        parameters=771_472,
+        input_spec=_state_features(2048),
+        summary=f"one post-norm transformer block of usual shape {_FEATURES}, projected to 192",
         paper=_TRANSFORMER_PAPER,
         license=_LICENSE,
     ),

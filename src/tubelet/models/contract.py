@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -40,6 +40,11 @@ class VideoModel(nn.Module, ABC):
     def num_classes(self) -> int:
         """Count the classes that the head scores."""
         return self.config.num_classes
+
+    @property
+    def takes(self) -> Literal["pixels", "features"]:
+        """Say what the channels of a clip are: of pixels, or features that another network made of each frame."""
+        return "pixels"
 
     @property
     def card(self) -> ModelCard:

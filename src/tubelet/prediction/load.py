@@ -23,7 +23,7 @@ class Predictor(Classifier):
         """Classify one video.
 
         Args:
-            source: anything that `Video` opens.
+            source: anything that `Video` opens; for a model of features an array (time, feature).
             views: clips spread over the video, averaged.
             decoder: which backend reads it.
 

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from tubelet.classifier import Classifier
 from tubelet.data.dataset import read_views
+from tubelet.data.features import choose_rows
 from tubelet.data.folders import VIDEO_SUFFIXES
-from tubelet.errors import ConfigError, TubeletError
-from tubelet.transforms.preparation import fit
+from tubelet.errors import ConfigError, DataError, TubeletError
+from tubelet.transforms.preparation import fit, fit_features
 from tubelet.video.decoders import DECODERS
 from tubelet.video.decoders.images import IMAGE_SUFFIXES
 from tubelet.video.opening import sniff_demuxer
@@ -58,12 +62,32 @@ def predict_one(classifier: Classifier, source: Source, *, views: int = 1, decod
 
     Raises:
         VideoError: where it cannot be read.
+        DataError: another number of features than the model takes, or a file where it takes features.
     """
+    if classifier.input_spec.kind == "features":
+        return _predict_features(classifier, source, views)
     with Video(source, decoder=decoder) as video:
         rows = plan(video.info, classifier.input_spec, views=views)
         clips = torch.stack([fit(pixels, classifier.input_spec) for pixels in read_views(video, rows)])
         name = video.name
-    scores = classifier.score(clips).mean(dim=0).cpu().tolist()
+    return _rank(classifier, name, classifier.score(clips))
+
+
+def _predict_features(classifier: Classifier, source: Source, views: int) -> Prediction:
+    if not isinstance(source, np.ndarray) or source.ndim != 2 or source.dtype.kind not in "iuf":
+        what = f"an array {source.dtype} {source.shape}" if isinstance(source, np.ndarray) else repr(source)[:80]
+        raise DataError(
+            f"cannot predict from {what} - the model takes features, an array (time, {classifier.input_spec.channels}) "
+            "- compute them first; 'tubelet evaluate' scores every row of an .npz file."
+        )
+    chosen = choose_rows(source.astype(np.float32), classifier.input_spec, views=views)
+    clips = torch.stack([fit_features(rows, classifier.input_spec) for rows in chosen])
+    lengths = torch.full((len(clips),), clips.shape[1])
+    return _rank(classifier, f"<features {'x'.join(map(str, source.shape))}>", classifier.score(clips, lengths=lengths))
+
+
+def _rank(classifier: Classifier, name: str, rows: Float[Tensor, "views classes"]) -> Prediction:
+    scores = rows.mean(dim=0).cpu().tolist()
     ranked = sorted(zip(classifier.classes, scores, strict=True), key=lambda pair: -pair[1])
     return Prediction(name, ranked[0][0], ranked[0][1], dict(ranked))
 

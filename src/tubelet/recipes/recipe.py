@@ -156,3 +156,12 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=lambda: SMALL_DATA)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
+
+    def __post_init__(self) -> None:
+        wished = self.augmentation.list_active()
+        if self.input.kind == "features" and wished:
+            raise ConfigError(
+                f"features cannot be varied as pixels are - found augmentation.{', augmentation.'.join(wished)} with "
+                "input.kind features - leave them out (0, or 1 to 1 for crop_scale and crop_ratio); "
+                "input_dropout of the model varies features."
+            )

@@ -10,7 +10,7 @@ from tubelet.recipes.recipe import DataRecipe, ModelRecipe, OptimizerRecipe, Rec
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
 
-__all__ = ["SHIPPED", "make_moving_shapes", "resolve_recipe"]
+__all__ = ["SHIPPED", "make_features", "make_moving_shapes", "resolve_recipe"]
 
 
 def make_moving_shapes() -> Recipe:
@@ -39,8 +39,31 @@ def make_moving_shapes() -> Recipe:
     )
 
 
+def make_features() -> Recipe:
+    """Train a sequence model on features of frames that another network computed, on a CPU."""
+    return Recipe(
+        data=DataRecipe(workers=0),
+        model=ModelRecipe("cnn_transformer_small"),
+        input=InputSpec(kind="features", frames=20, height=1, width=1, channels=2048, mean=(), std=()),
+        augmentation=Augmentation(horizontal_flip=0.0),
+        optimizer=OptimizerRecipe(lr=1e-3, label_smoothing=0.1),
+        training=TrainingRecipe(epochs=20, batch=32),
+    )
+
+
 SHIPPED = {"moving-shapes": make_moving_shapes}
 """Recipes by the name of the data they are for."""
+
+
+def _meet_features(recipe: Recipe, spec: InputSpec, source: str | None) -> Recipe:
+    """Take frames and features from the data where it has them, else from the model's card."""
+    from tubelet.data.features import find_shape
+    from tubelet.data.manifest import read_manifest
+
+    shape = find_shape(read_manifest(source)) if source and Path(source).is_file() else None
+    if shape is not None:
+        spec = replace(spec, frames=shape.frames, channels=shape.dim)
+    return replace(recipe, input=spec)
 
 
 def resolve_recipe(data: str | None, config: Path | None, changes: Mapping[str, Any]) -> Recipe:
@@ -50,7 +73,9 @@ def resolve_recipe(data: str | None, config: Path | None, changes: Mapping[str, 
         data: what is trained on; a name of the catalogue may bring a recipe of its own.
         config: a YAML file that states the recipe.
         changes: leaves by dotted name, which win. A model named here brings the frames and the size of its card, unless
-            `input` is stated too; weights without a model bring their own model and contract.
+            `input` is stated too; weights without a model bring their own model and contract. A model of features brings
+            a recipe of its own, `make_features`, and takes their number and the frames of the longest clip from the
+            data.
 
     Raises:
         ConfigError: a wrong file, name or value, with the nearest right one.
@@ -69,5 +94,9 @@ def resolve_recipe(data: str | None, config: Path | None, changes: Mapping[str, 
     elif model != base.model.name:
         from tubelet.models import find_card
 
-        base = replace(base, model=ModelRecipe(), input=find_card(model).input_spec)
+        spec = find_card(model).input_spec
+        if spec.kind == "features":
+            base = _meet_features(make_features(), spec, changes.get("data.source", data))
+        else:
+            base = replace(base, model=ModelRecipe(), input=spec)
     return override(base, changes, "command line")

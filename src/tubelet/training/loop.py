@@ -15,7 +15,6 @@ from tubelet.errors import TrainingError
 from tubelet.prediction.devices import choose_precision
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.optimizer import Schedule
-from tubelet.transforms.preparation import normalize
 
 __all__ = ["Totals", "train_epoch", "validate"]
 
@@ -68,7 +67,7 @@ def train_epoch(
 
     Args:
         classifier: model and input contract; its model is trained in place.
-        batches: uint8 clips with labels; the first one counts as batch number `num_batches - len`.
+        batches: clips with labels; the first one counts as batch number `num_batches - len`.
         optimizer: moves after every `recipe.training.accumulate` batches, and after the last.
         schedule: sets the learning rate before each move.
         recipe: seed, precision, accumulation, clipping, label smoothing.
@@ -96,7 +95,7 @@ def train_epoch(
         if len(batch.labels):
             _seed(recipe.training.seed, epoch, number)
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                logits = classifier.model(normalize(batch.clips.to(device, non_blocking=True), classifier.input_spec))
+                logits = classifier.compute_logits(batch.clips, batch.lengths)
                 loss = _compute_loss(logits, batch, recipe)
             value = _check_finite(loss, epoch, number)
             (loss * len(batch.labels)).backward()  # type: ignore[no-untyped-call]
@@ -123,7 +122,7 @@ def validate(classifier: Classifier, batches: Iterable[Batch], precision: torch.
     for batch in batches:
         totals.bad.extend(batch.bad)
         if len(batch.labels):
-            scores = classifier.score(batch.clips, precision)
+            scores = classifier.score(batch.clips, precision, lengths=batch.lengths)
             loss = F.nll_loss(scores.clamp_min(1e-12).log().cpu(), batch.labels)
             totals.add(float(loss), scores, batch)
     return totals

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from tubelet.config import flatten, override
 from tubelet.data.assignments import apply_assignments, read_assignments, write_assignments
 from tubelet.data.catalogue import open_data
+from tubelet.data.features import check_kind, measure_features
 from tubelet.data.manifest import Manifest
 from tubelet.errors import TrainingError
 from tubelet.evaluation.evaluate import Report
@@ -38,6 +40,8 @@ class TrainResult:
     """Validation accuracy of that epoch; NaN where nothing was held out."""
     report: Report | None
     """The figures on the test clips, or on the validation clips where there are no test clips; None without either."""
+    takes: Literal["pixels", "features"] = "pixels"
+    """What the model takes."""
 
 
 def train(
@@ -83,6 +87,8 @@ def train(
         recipe = override(recipe, wishes) if recipe else resolve_recipe(_name_source(data), None, wishes)
         recipe = _fix_source(recipe, data)
         manifest = data if isinstance(data, Manifest) else _open(recipe, listener)
+        check_kind(manifest, recipe.input)
+        recipe = _fix_statistics(recipe, manifest)
         run = Run.create(_choose_folder(Path(runs), name, recipe), recipe, overwrite=overwrite)
         write_assignments(run.splits_path, manifest)
     trainer = Trainer(run, recipe, manifest, listener)
@@ -91,7 +97,7 @@ def train(
         report = trainer.judge()
     progress = trainer.progress
     best = progress.best if progress.best >= 0 else float("nan")
-    return TrainResult(run.folder, progress.best_epoch + 1, best, report)
+    return TrainResult(run.folder, progress.best_epoch + 1, best, report, recipe.input.kind)
 
 
 def _name_source(data: Manifest | str | os.PathLike[str] | None) -> str | None:
@@ -107,6 +113,14 @@ def _fix_source(recipe: Recipe, data: Manifest | str | os.PathLike[str] | None) 
     if weights and Path(weights).exists():
         weights = str(Path(weights).absolute())
     return replace(recipe, data=replace(recipe.data, source=source), model=replace(recipe.model, weights=weights))
+
+
+def _fix_statistics(recipe: Recipe, manifest: Manifest) -> Recipe:
+    """State mean and deviation of features by the training clips where the recipe states none."""
+    if recipe.input.kind != "features" or recipe.input.mean:
+        return recipe
+    means, deviation = measure_features(manifest)
+    return replace(recipe, input=replace(recipe.input, mean=means, std=(deviation,)))
 
 
 def _keep_recipe(run: Run, wishes: Mapping[str, object]) -> Recipe:

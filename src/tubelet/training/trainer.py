@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from tubelet.classifier import Classifier
 from tubelet.config import flatten
 from tubelet.data.dataset import BadSample, Batch, ClipDataset, EpochOrder, LoaderOptions, make_loader
+from tubelet.data.features import Features, check_kind
 from tubelet.data.manifest import Manifest
 from tubelet.errors import TrainingError
 from tubelet.evaluation.evaluate import Report, evaluate, prepare_evaluation
@@ -26,6 +27,7 @@ from tubelet.training.progress import Listener
 from tubelet.training.run import Progress, Run, save_checkpoint
 from tubelet.transforms.geometry import augment
 from tubelet.transforms.policy import warn_of_mirrors
+from tubelet.transforms.preparation import fit_features
 from tubelet.video.clip import Pixels
 from tubelet.video.decoders import DECODERS
 
@@ -48,6 +50,7 @@ class Trainer:
             raise TrainingError(
                 f"cannot train on {manifest.origin} - it has no training clips - give some a split 'train'."
             )
+        check_kind(manifest, recipe.input)
         recipe.augmentation.check_classes(manifest.classes)
         DECODERS[recipe.data.decoder]()
         device = choose_device(recipe.training.device)
@@ -265,7 +268,9 @@ def _describe(row: dict[str, float]) -> dict[str, float | None]:
 
 
 def prepare_training(
-    pixels: Pixels, label: int, generator: np.random.Generator, *, recipe: Recipe, classes: tuple[str, ...]
-) -> tuple[UInt8[Tensor, "time height2 width2 channel2"], int]:
-    """Augment a clip and fit it to the contract; picklable, for loader workers."""
+    pixels: Pixels | Features, label: int, generator: np.random.Generator, *, recipe: Recipe, classes: tuple[str, ...]
+) -> tuple[UInt8[Tensor, "time height2 width2 channel2"] | Float32[Tensor, "time 1 1 feature"], int]:
+    """Augment a clip and fit it to the contract; picklable, for loader workers. Features are only fitted."""
+    if recipe.input.kind == "features":
+        return fit_features(pixels, recipe.input), label
     return augment(pixels, label, recipe.augmentation, recipe.input, classes, generator)

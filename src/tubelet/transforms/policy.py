@@ -98,6 +98,14 @@ class Augmentation:
     """Distances from each pixel's own luminance are multiplied by a factor from [1 - saturation, 1 + saturation]; clips
     without three channels are left alone."""
 
+    def list_active(self) -> list[str]:
+        """Name the fields that vary clips; those that only say how (pairs, fill) do nothing by themselves."""
+        amounts = (*FLIPS, "shift", "brightness", "contrast", "saturation")
+        crops = ("crop_scale", "crop_ratio")
+        return [name for name in amounts if getattr(self, name)] + [
+            name for name in crops if getattr(self, name) != (1.0, 1.0)
+        ]
+
     def __post_init__(self) -> None:
         for flip, pairs in FLIPS.items():
             self._check_share(flip)

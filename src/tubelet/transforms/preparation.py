@@ -5,20 +5,22 @@
     any size                scaled and cropped              0..1, mean, std, differences
 
 `fit` runs where the clips are read, on uint8, so that little memory travels; `normalize` runs on the batch's device.
+Features of frames take the same two steps as float32 clips of height and width 1, `fit_features` and `normalize`.
 """
 
+import numpy as np
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from tubelet.errors import VideoError
+from tubelet.errors import DataError, VideoError
 from tubelet.shapes import Size
 from tubelet.video.clip import Pixels
 from tubelet.video.spec import InputSpec
 
-__all__ = ["DIFFERENCE_GAIN", "as_tensor", "fit", "fit_channels", "normalize", "resize"]
+__all__ = ["DIFFERENCE_GAIN", "as_tensor", "fit", "fit_channels", "fit_features", "normalize", "resize"]
 
 LUMINANCE = (19595, 38470, 7471)
 """Weights of red, green and blue in 65536ths: ITU-R BT.601, rounded as Pillow rounds them for its mode L."""
@@ -65,6 +67,20 @@ def fit(pixels: Pixels, spec: InputSpec) -> UInt8[Tensor, "time height2 width2 c
     cover = Size(spec.short_side, spec.short_side) if spec.short_side else target
     scaled = _plan_cover(Size(*clip.shape[1:3]), cover) if spec.fit == "crop" else target
     return fit_channels(_crop_center(resize(clip, scaled), target), spec.channels)
+
+
+def fit_features(rows: Float32[np.ndarray, "time feature"], spec: InputSpec) -> Float32[Tensor, "time 1 1 feature"]:
+    """Bring the features of a clip's frames to the form of a clip of height and width 1; nothing is scaled.
+
+    Raises:
+        DataError: no frame, or another number of features than the model takes.
+    """
+    if len(rows) == 0 or rows.shape[1] != spec.channels:
+        raise DataError(
+            f"the model takes {spec.channels} features a frame - found (time, feature) {rows.shape} - compute them "
+            "with the network that the model was trained on."
+        )
+    return torch.from_numpy(rows.copy())[:, None, None]  # rows backward have strides that torch does not know
 
 
 def as_tensor(pixels: Pixels) -> UInt8[Tensor, "time height width channel"]:
@@ -120,7 +136,8 @@ def resize(
 
 
 def normalize(
-    batch: UInt8[Tensor, "batch time height width channel"], spec: InputSpec
+    batch: UInt8[Tensor, "batch time height width channel"] | Float32[Tensor, "batch time height width channel"],
+    spec: InputSpec,
 ) -> Float[Tensor, "batch channel2 time height width"]:
     """Scale values to 0..1, subtract the mean, divide by the deviation, and put channels before time.
 
@@ -129,14 +146,14 @@ def normalize(
     the deviation stays.
 
     Args:
-        batch: uint8 clips, as `fit` returns them, stacked; on any device.
+        batch: uint8 clips, as `fit` returns them, or float32 ones of `fit_features`, stacked; on any device.
         spec: the model's contract.
 
     Returns:
         float32 (batch, `spec.input_channels`, time, height, width), contiguous, on the batch's device.
 
     Raises:
-        VideoError: the batch does not have `spec.channels` channels.
+        VideoError: the batch does not have `spec.channels` channels, or is not of `spec.kind`.
 
     Example:
         >>> normalize(torch.full((1, 2, 4, 4, 3), 255, dtype=torch.uint8), InputSpec()).unique()
@@ -149,6 +166,11 @@ def normalize(
         raise VideoError(
             f"the model takes clips of {spec.channels} channels - the batch has {channels} - call fit first."
         )
+    found = "features" if batch.is_floating_point() else "pixels"
+    if found != spec.kind:
+        raise VideoError(f"the model takes {spec.kind} - the batch holds {found} - give {spec.kind}.")
+    if spec.kind == "features":
+        return _standardize(batch, spec)
     shape = (len(batch), spec.input_channels, *batch.shape[1:4])
     output = torch.empty(shape, dtype=torch.float32, device=batch.device)
     means, stds = spec.mean * (channels // len(spec.mean)), spec.std * (channels // len(spec.std))
@@ -159,6 +181,15 @@ def normalize(
         if spec.differences != "none":
             _subtract_frames(plane, DIFFERENCE_GAIN / (255 * std), output[:, channel - channels])
     return output
+
+
+def _standardize(
+    batch: Float32[Tensor, "batch time height width channel"], spec: InputSpec
+) -> Float32[Tensor, "batch channel time height width"]:
+    """Subtract the mean of features and divide by their deviation, in their own unit."""
+    if spec.mean:
+        batch = (batch - batch.new_tensor(spec.mean)) / batch.new_tensor(spec.std)
+    return rearrange(batch, "b t h w c -> b c t h w").contiguous()
 
 
 def _subtract_frames(

@@ -17,8 +17,13 @@ class InputSpec:
 
     A clip of `frames` frames is chosen by `sampling`, fitted to (`height`, `width`), scaled to 0..1, normalized by
     `mean` and `std`, and handed over as float (batch, channel, time, height, width).
+
+    Features that another network made of each frame go the same way as clips of height and width 1, their numbers as
+    channels: they are standardized by `mean` and `std` in their own unit, and a clip of fewer frames stays shorter.
     """
 
+    kind: Literal["pixels", "features"] = "pixels"
+    """What the model takes: pixels, or features of frames that another network computed before."""
     frames: int = 16
     """Frames (or slices of a volume) in one clip."""
     height: int = 224
@@ -26,7 +31,7 @@ class InputSpec:
     width: int = 224
     """Width of the model's input in pixels."""
     channels: int = 3
-    """Channels of the source: 3 for RGB, 1 for gray volumes, any number for arrays."""
+    """Channels of the source: 3 for RGB, 1 for gray volumes, any number for arrays; numbers in a frame's features."""
     sampling: Literal["uniform", "linspace", "dense", "random", "first"] = "uniform"
     """How frames are chosen: over the whole video (uniform, linspace, random) or from one stretch (dense, first)."""
     stride: int = 1
@@ -36,15 +41,16 @@ class InputSpec:
     convention: Literal["mmaction2", "slowfast", "videomae", "dmvr"] = "mmaction2"
     """Whose exact rounding and offset formulas to follow; differs by up to three frames at the clip's end."""
     short: Literal["repeat_last", "loop"] = "repeat_last"
-    """What fills a clip when the video is too short for it."""
+    """What fills a clip when the video is too short for it; features are not filled up."""
     fit: Literal["crop", "stretch"] = "crop"
     """Reach the size by scaling the short side and cropping the middle, or by stretching both sides."""
     short_side: int | None = None
     """Scale the short side to this many pixels before the middle is cropped; without it just far enough to cover."""
     mean: tuple[float, ...] = (0.5,)
-    """Subtracted from values in 0..1; one number, or one per channel."""
+    """Subtracted from values in 0..1, or from features; one number, or one per channel. None at all for features that
+    were not measured: training measures them on its clips, and until then they pass as they are."""
     std: tuple[float, ...] = (0.5,)
-    """Divides after the mean is subtracted; one number, or one per channel."""
+    """Divides after the mean is subtracted; one number, or one per channel; none for features, as with the mean."""
     differences: Literal["none", "append", "only"] = "none"
     """Give the model frame-to-frame differences beside the pixels (append) or instead of them (only)."""
 
@@ -57,7 +63,7 @@ class InputSpec:
         self._check_short_side()
         for name in ("mean", "std"):
             count = len(getattr(self, name))
-            if count not in (1, self.channels):
+            if count not in (1, self.channels) and (count or self.kind == "pixels"):
                 raise ConfigError(
                     f"input.{name} needs 1 or {self.channels} numbers - found {count} - give one, or one per channel."
                 )
@@ -65,6 +71,23 @@ class InputSpec:
             raise ConfigError(f"input.std divides, so it must be positive - found {self.std} - 0.5 is usual.")
         if self.rate_fps is not None and self.rate_fps <= 0:
             raise ConfigError(f"input.rate_fps must be positive - found {self.rate_fps} - give frames per second.")
+
+        if self.kind == "features":
+            self._check_features()
+
+    def _check_features(self) -> None:
+        wanted = {"height": 1, "width": 1, "differences": "none", "rate_fps": None}
+        for name, value in wanted.items():
+            if getattr(self, name) != value:
+                raise ConfigError(
+                    f"input.{name} is for pixels - found {getattr(self, name)} with input.kind features - "
+                    f"leave it at {'none' if value is None else value}."
+                )
+        if bool(self.mean) != bool(self.std):
+            raise ConfigError(
+                f"input.mean and input.std are measured together - found {len(self.mean)} and {len(self.std)} numbers "
+                "- give both, or neither."
+            )
 
     def _check_choices(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
