@@ -26,7 +26,7 @@ MOVING_SHAPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "timesformer_nano_divided": _SHORT,
         "timesformer_nano_joint": _SHORT,
         "timesformer_nano_space_only": _SHORT,
-        "i3d_nano": {"training.epochs": 2},
+        "i3d_nano": {"training.epochs": 4},
         "frame_transformer_nano": {**_SHORT, "training.epochs": 14},
         "cnn_transformer_nano": {},
         "cnn_gru_nano": {**_SHORT, "training.epochs": 20},
