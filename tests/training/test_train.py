@@ -19,9 +19,9 @@ from tubelet.data.splits import fold_manifest
 from tubelet.errors import CheckpointError, ConfigError, TrainingError
 from tubelet.evaluation.evaluate import evaluate
 from tubelet.files import write_sealed
-from tubelet.models import create_model
+from tubelet.models import create_model, list_models
 from tubelet.recipes.recipe import ModelRecipe, OptimizerRecipe, Recipe, TrainingRecipe
-from tubelet.recipes.shipped import make_moving_shapes
+from tubelet.recipes.shipped import MOVING_SHAPES, make_moving_shapes, resolve_recipe
 from tubelet.training.loop import train_epoch, validate
 from tubelet.training.optimizer import Schedule, make_optimizer
 from tubelet.training.progress import Quiet
@@ -276,6 +276,18 @@ def test_python_and_the_command_line_start_from_the_same_recipe(tmp_path, monkey
             train(**arguments, runs=tmp_path)
     assert started[0] == make_moving_shapes()
     assert (started[1].input.frames, started[1].input.height) == (32, 224)
+
+
+def test_every_nano_model_has_its_recipe_for_moving_shapes():
+    assert set(MOVING_SHAPES) == {name for name in list_models() if "nano" in name}
+    for name in MOVING_SHAPES:
+        recipe = resolve_recipe("moving-shapes", None, {"model.name": name})
+        assert recipe == make_moving_shapes(name)
+        assert recipe.model.name == name
+    few = resolve_recipe("moving-shapes", None, {"model.name": "timesformer_nano_joint", "training.epochs": 1})
+    assert (few.input.frames, few.input.sampling, few.training.epochs) == (8, "dense", 1)
+    other = resolve_recipe("moving-shapes", None, {"model.name": "vivit_tiny_joint"})
+    assert (other.input.frames, other.input.height, other.input.differences) == (32, 224, "none")
 
 
 def test_a_run_remembers_which_clip_was_in_which_split(source, tmp_path):

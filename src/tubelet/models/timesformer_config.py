@@ -130,16 +130,16 @@ _SUMMARIES: dict[Form, str] = {
 
 # Frames, side in pixels, frames per second at which dense clips are taken: every 32nd, 16th or 4th of 30.
 _SIZES: dict[str, tuple[int, int, float | None]] = {
-    "nano": (16, 48, None),
+    "nano": (8, 48, None),
     "base": (8, 224, 30 / 32),
     "hr": (16, 448, 30 / 16),
     "large": (96, 224, 30 / 4),
 }
 
 _DOCUMENTED = {
-    "timesformer_nano_divided": 569_968,
-    "timesformer_nano_joint": 382_960,
-    "timesformer_nano_space_only": 381_424,
+    "timesformer_nano_divided": 548_080,
+    "timesformer_nano_joint": 361_072,
+    "timesformer_nano_space_only": 360_304,
     "timesformer_base_divided": 121_566_352,
     "timesformer_base_joint": 86_112_400,
     "timesformer_base_space_only": 86_106_256,
@@ -165,7 +165,7 @@ def _make_config(size: str, form: Form) -> TimeSformerConfig:
         drop_path=0.1,
     )
     if size == "nano":
-        return replace(config, patch=12, dim=96, depth=4, heads=4, mlp_dim=192, drop_path=0.0, init="scratch")
+        return replace(config, patch=8, dim=96, depth=4, heads=4, mlp_dim=192, drop_path=0.0, init="scratch")
     return config
 
 

@@ -88,7 +88,11 @@ def _compare(name: str, entry: Published, reference: Reference) -> float:
     model = create_model(f"{name}.{entry.tag}", **changes).eval()
     config = model.config
     spec = InputSpec(
-        reference.frames, config.height, config.width, mean=(reference.mean,), std=(reference.std,), fit="crop"
+        frames=reference.frames,
+        height=config.height,
+        width=config.width,
+        mean=(reference.mean,),
+        std=(reference.std,),
     )
     clip = fit(_fetch_clip(reference.clip)[: reference.frames], spec)
     with torch.inference_mode():
