@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 from tubelet import files
-from tubelet.classifier import CONFIG_NAME, WEIGHTS_NAME, Classifier
+from tubelet.classifier import Classifier
 from tubelet.errors import CheckpointError, name_nearest
+from tubelet.model_folder import CONFIG_NAME, WEIGHTS_NAME
 from tubelet.prediction.devices import choose_device
 from tubelet.prediction.predict import Prediction, predict_one
 from tubelet.video.source import Source
