@@ -3,14 +3,29 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tubelet.config import override, read_config
+from tubelet.recipes.pretraining import (
+    PretrainingData,
+    PretrainingModel,
+    PretrainingRecipe,
+    PretrainingSchedule,
+)
 from tubelet.recipes.recipe import DataRecipe, ModelRecipe, OptimizerRecipe, Recipe, TrainingRecipe
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
 
-__all__ = ["SHIPPED", "make_moving_shapes", "resolve_recipe"]
+__all__ = [
+    "SHIPPED",
+    "SHIPPED_PRETRAINING",
+    "make_moving_shapes",
+    "make_moving_shapes_pretraining",
+    "resolve_pretraining",
+    "resolve_recipe",
+]
+
+R = TypeVar("R", Recipe, PretrainingRecipe)
 
 
 def make_moving_shapes() -> Recipe:
@@ -39,8 +54,21 @@ def make_moving_shapes() -> Recipe:
     )
 
 
+def make_moving_shapes_pretraining() -> PretrainingRecipe:
+    """Pre-train a small VideoMAE on the clips of `moving-shapes`, without their labels, on a CPU."""
+    return PretrainingRecipe(
+        data=PretrainingData(source="moving-shapes", workers=0),
+        model=PretrainingModel("videomae_nano"),
+        input=InputSpec(frames=16, height=32, width=32, differences="append"),
+        augmentation=Augmentation(horizontal_flip=0.0, shift=0.5, shift_fill="wrap"),
+        training=PretrainingSchedule(epochs=10, batch=32),
+    )
+
+
 SHIPPED = {"moving-shapes": make_moving_shapes}
 """Recipes by the name of the data they are for."""
+SHIPPED_PRETRAINING = {"moving-shapes": make_moving_shapes_pretraining}
+"""The same for pre-training."""
 
 
 def resolve_recipe(data: str | None, config: Path | None, changes: Mapping[str, Any]) -> Recipe:
@@ -58,10 +86,20 @@ def resolve_recipe(data: str | None, config: Path | None, changes: Mapping[str, 
     """
     if config is not None:
         return override(read_config(config, Recipe), changes, "command line")
-    base = SHIPPED[data]() if data in SHIPPED else Recipe()
+    return _resolve(SHIPPED[data]() if data in SHIPPED else Recipe(), changes)
+
+
+def resolve_pretraining(data: str | None, config: Path | None, changes: Mapping[str, Any]) -> PretrainingRecipe:
+    """Decide everything a pre-training depends on, as `resolve_recipe` does for a training."""
+    if config is not None:
+        return override(read_config(config, PretrainingRecipe), changes, "command line")
+    return _resolve(SHIPPED_PRETRAINING[data]() if data in SHIPPED_PRETRAINING else PretrainingRecipe(), changes)
+
+
+def _resolve(base: R, changes: Mapping[str, Any]) -> R:
     model = changes.get("model.name", base.model.name)
     if model != base.model.name:
         from tubelet.models import find_card
 
-        base = replace(base, model=ModelRecipe(), input=find_card(model).input_spec)
+        base = replace(base, model=type(base.model)(), input=find_card(model).input_spec)
     return override(base, changes, "command line")

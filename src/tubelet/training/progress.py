@@ -9,7 +9,7 @@ from torch import nn
 
 from tubelet.data.dataset import BadSample
 from tubelet.data.manifest import Manifest
-from tubelet.recipes.recipe import Recipe
+from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.training.loop import Totals
 
 __all__ = ["QUIET", "Listener", "Quiet"]
@@ -22,7 +22,7 @@ class Listener(Protocol):
     def on_data(self, done: int, total: int) -> None:
         """Some of the data was made or fetched."""
 
-    def on_start(self, folder: Path, recipe: Recipe, manifest: Manifest, model: nn.Module) -> None:
+    def on_start(self, folder: Path, recipe: AnyRecipe, manifest: Manifest, model: nn.Module) -> None:
         """Everything is ready; the first epoch begins."""
 
     def on_step(self, epoch: int, done: int, num_batches: int, totals: Totals) -> None:
@@ -47,7 +47,7 @@ class Quiet:
     def on_data(self, done: int, total: int) -> None:
         """Ignore it."""
 
-    def on_start(self, folder: Path, recipe: Recipe, manifest: Manifest, model: nn.Module) -> None:
+    def on_start(self, folder: Path, recipe: AnyRecipe, manifest: Manifest, model: nn.Module) -> None:
         """Ignore it."""
 
     def on_step(self, epoch: int, done: int, num_batches: int, totals: Totals) -> None:
