@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tubelet.config.fields import list_types
 from tubelet.errors import ConfigError
 from tubelet.recipes.recipe import AdamWRecipe, DataRecipe, Recipe, TrainingRecipe, check_fixed_fields
 from tubelet.transforms.policy import FLIPS, Augmentation
@@ -54,6 +55,10 @@ class PretrainingModel:
 
     def __post_init__(self) -> None:
         check_fixed_fields(self.changes)
+        for name in self.changes:
+            if name in ("mean", "std") or (name in list_types(PretrainingModel) and name != "changes"):
+                owner = "input" if name in ("mean", "std") else "model"
+                raise ConfigError(f"model.changes cannot change '{name}' - {owner}.{name} states it - change that.")
         if not 0 < self.mask_ratio < 1:
             raise ConfigError(
                 f"model.mask_ratio must lie between 0 and 1 - found {self.mask_ratio} - 0.75 and 0.9 are usual."

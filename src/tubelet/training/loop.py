@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -51,11 +51,13 @@ class Totals:
         self.seen += count
 
 
+@runtime_checkable
 class Task(Protocol):
     """State what is learned from a batch of clips."""
 
-    model: nn.Module
-    """What moves."""
+    @property
+    def model(self) -> nn.Module:
+        """What moves."""
 
     def compute_loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Return the average loss of the clips, from which gradients flow, and how many were scored right."""
