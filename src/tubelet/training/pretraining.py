@@ -220,10 +220,10 @@ def draw_reconstruction(
     pictures = [(picture[:, :channels] * 255).round().byte().cpu() for picture in three]
     gap = torch.full_like(pictures[0][..., :1, :], 255)
     columns = torch.cat([pictures[0], gap, pictures[1], gap, pictures[2]], dim=3)
-    means = " (mean and spread of each tubelet given)" if task.recipe.model.normalize_targets else ""
-    ending = f": as it is, {mask.float().mean():.0%} hidden, hidden parts predicted{means}"
+    means = " (mean and spread given)" if task.recipe.model.normalize_targets else ""
+    ending = f": as it is; {mask.float().mean():.0%} hidden; predicted{means}"
     rows = [rearrange(column, "c t h w -> t h w c").numpy() for column in columns]
-    draw_contact_sheet(rows, [f"{name[-24:]}{ending}" for name in names], path)
+    draw_contact_sheet(rows, [f"{name[-50:]}{ending}" for name in names], path, stacked=3)
 
 
 def scale_pixels(spec: InputSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
