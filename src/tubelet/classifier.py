@@ -54,6 +54,11 @@ class Classifier:
         """Where the weights lie."""
         return next(self.model.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights."""
+        return next(self.model.parameters()).dtype
+
     def score(
         self, clips: UInt8[Tensor, "batch time height width channel"], precision: torch.dtype = torch.float32
     ) -> Float[Tensor, "batch classes"]:
@@ -71,7 +76,8 @@ class Classifier:
         device = self.device
         try:
             with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                logits = self.model(normalize(clips.to(device, non_blocking=True), self.input_spec))
+                inputs = normalize(clips.to(device, non_blocking=True), self.input_spec)
+                logits = self.model(inputs.to(self.dtype))
         finally:
             self.model.train(was_training)
         scores: Tensor = logits.float().softmax(dim=1)

@@ -13,10 +13,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tubelet.errors import CheckpointError, ConfigError
-from tubelet.models import create_model, find_card, list_models
+from tubelet.models import create_model, find_card, list_models, load_weights
 from tubelet.models.i3d import SameConvolution, SamePool, plan_same_padding
 from tubelet.models.i3d_config import count_macs, count_parameters
-from tubelet.models.weights.i3d import from_hassony2, from_piergiaj
+from tubelet.models.weights.i3d import make_schemas
+from tubelet.models.weights.rules import translate
 from tubelet.shapes import Size3
 from tubelet.video.synthetic import draw_clip
 
@@ -150,7 +151,8 @@ def name_in_hassony2(key):
 
 
 SIZES, KERNELS = ("1a", "2b", "2c"), ("7x7", "1x1", "3x3")
-PORTS = {"piergiaj": (name_in_piergiaj, from_piergiaj), "hassony2": (name_in_hassony2, from_hassony2)}
+NAMES = {"piergiaj": name_in_piergiaj, "hassony2": name_in_hassony2}
+PORTS = dict(zip(NAMES, make_schemas(find_card("i3d_rgb").config), strict=True))
 
 
 def make_random(name="i3d_rgb", num_classes=7, **changes):
@@ -175,7 +177,7 @@ def make_random(name="i3d_rgb", num_classes=7, **changes):
 
 def write_port(model, port):
     """Return the model's weights as the port's file holds them: a 1x1x1 kernel for the head, no counters."""
-    name, _ = PORTS[port]
+    name = NAMES[port]
     state = {name(key): value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
     head = name("head.weight")
     return {**state, head: state[head][..., None, None, None]}
@@ -363,34 +365,32 @@ def test_a_grid_wider_than_the_final_pool_is_averaged_over_its_windows():
 @pytest.mark.parametrize("port", PORTS)
 def test_weights_of_the_ports_give_the_model_they_came_from(port):
     model = make_random()
-    _, translate = PORTS[port]
-    state = write_port(model, port)
     fresh = create_model("i3d_rgb", 7, **SMALL).eval()
-    fresh.load_state_dict(translate(state))
+    assert port in load_weights(fresh, write_port(model, port)).origin
     clips = draw(2, 3, 16, 48, 48)
     assert torch.equal(fresh(clips), model(clips))
 
 
 # Keys copied from the ports' sources by hand, with what they are here.
 @pytest.mark.parametrize(
-    ("translate", "theirs", "ours"),
+    ("port", "theirs", "ours"),
     [
-        (from_piergiaj, "Conv3d_1a_7x7.conv3d.weight", "body.conv_1a.conv.weight"),
-        (from_piergiaj, "Conv3d_2c_3x3.bn.running_var", "body.conv_2c.norm.running_var"),
-        (from_piergiaj, "Mixed_3b.b0.bn.bias", "body.mixed_3b.branches.0.0.norm.bias"),
-        (from_piergiaj, "Mixed_5b.b2b.conv3d.weight", "body.mixed_5b.branches.2.1.conv.weight"),
-        (from_piergiaj, "Mixed_5c.b3b.bn.weight", "body.mixed_5c.branches.3.1.norm.weight"),
-        (from_piergiaj, "logits.conv3d.bias", "head.bias"),
-        (from_hassony2, "conv3d_2b_1x1.batch3d.weight", "body.conv_2b.norm.weight"),
-        (from_hassony2, "mixed_3c.branch_0.conv3d.weight", "body.mixed_3c.branches.0.0.conv.weight"),
-        (from_hassony2, "mixed_4f.branch_1.1.batch3d.bias", "body.mixed_4f.branches.1.1.norm.bias"),
-        (from_hassony2, "mixed_5c.branch_3.1.conv3d.weight", "body.mixed_5c.branches.3.1.conv.weight"),
-        (from_hassony2, "conv3d_0c_1x1.conv3d.bias", "head.bias"),
+        ("piergiaj", "Conv3d_1a_7x7.conv3d.weight", "body.conv_1a.conv.weight"),
+        ("piergiaj", "Conv3d_2c_3x3.bn.running_var", "body.conv_2c.norm.running_var"),
+        ("piergiaj", "Mixed_3b.b0.bn.bias", "body.mixed_3b.branches.0.0.norm.bias"),
+        ("piergiaj", "Mixed_5b.b2b.conv3d.weight", "body.mixed_5b.branches.2.1.conv.weight"),
+        ("piergiaj", "Mixed_5c.b3b.bn.weight", "body.mixed_5c.branches.3.1.norm.weight"),
+        ("piergiaj", "logits.conv3d.bias", "head.bias"),
+        ("hassony2", "conv3d_2b_1x1.batch3d.weight", "body.conv_2b.norm.weight"),
+        ("hassony2", "mixed_3c.branch_0.conv3d.weight", "body.mixed_3c.branches.0.0.conv.weight"),
+        ("hassony2", "mixed_4f.branch_1.1.batch3d.bias", "body.mixed_4f.branches.1.1.norm.bias"),
+        ("hassony2", "mixed_5c.branch_3.1.conv3d.weight", "body.mixed_5c.branches.3.1.conv.weight"),
+        ("hassony2", "conv3d_0c_1x1.conv3d.bias", "head.bias"),
     ],
 )
-def test_keys_of_the_ports_are_known(translate, theirs, ours):
+def test_keys_of_the_ports_are_known(port, theirs, ours):
     value = torch.ones(3)
-    assert translate({theirs: value})[ours] is value
+    assert translate({theirs: value}, PORTS[port])[0][ours] is value
 
 
 @pytest.mark.parametrize("port", PORTS)
@@ -398,18 +398,19 @@ def test_every_key_of_the_published_size_is_translated(port):
     with torch.device("meta"):
         model = create_model("i3d_rgb", 400)
         state = write_port(model, port)
-    name, translate = PORTS[port]
+    name = NAMES[port]
     assert len(state) == 57 * 5 + 2
     assert state[name("head.weight")].shape == (400, 1024, 1, 1, 1)
-    translated = translate(state)
+    translated, unused = translate(state, PORTS[port])
+    assert unused == []
     assert {key: value.shape for key, value in translated.items()} == {
-        key: value.shape for key, value in model.state_dict().items()
+        key: value.shape for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")
     }
 
 
 def test_an_unknown_key_is_refused_with_the_nearest():
     with pytest.raises(CheckpointError, match=r"'Mixed_3b.b1c.conv3d.weight'.*did you mean 'Mixed_3b.b1[ab].conv3d"):
-        from_piergiaj({"Mixed_3b.b1c.conv3d.weight": torch.zeros(1)})
+        translate({"Mixed_3b.b1c.conv3d.weight": torch.zeros(1)}, PORTS["piergiaj"])
 
 
 def test_channels_last_clips_give_the_same_scores():

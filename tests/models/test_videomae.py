@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tubelet.errors import CheckpointError, ConfigError, UnknownName
-from tubelet.models import create_model, list_models
+from tubelet.models import create_model, list_models, load_weights
 from tubelet.models.videomae import make_index_sinusoids
 from tubelet.models.videomae_config import (
     count_macs,
@@ -18,7 +18,7 @@ from tubelet.models.videomae_config import (
     count_pretraining_parameters,
 )
 from tubelet.models.videomae_pretraining import create_pretraining, draw_tube_mask
-from tubelet.models.weights.videomae import from_official, from_transformers, plan_changes
+from tubelet.models.weights.videomae import plan_changes
 from tubelet.shapes import Size3
 
 SMALL = {
@@ -510,7 +510,7 @@ def test_logits_are_those_of_transformers(variant, mean_pooling):
     kind = "VideoMAEForVideoClassification"
     other, config = make_other(variant, kind, use_mean_pooling=mean_pooling)
     model = create_model("videomae_base", 7, **plan_changes(config)).eval()
-    model.load_state_dict(from_transformers(other.state_dict()))
+    load_weights(model, other.state_dict())
     clips = make_clips(2, model.config.frames, model.config.height, model.config.width)
     with torch.no_grad():
         expected = other(clips.transpose(1, 2)).logits
@@ -529,7 +529,7 @@ def test_pretraining_loss_is_that_of_transformers(variant, normalize_targets):
     model = create_pretraining(
         "videomae_base", **plan_changes(config), **decoder, normalize_targets=normalize_targets
     ).eval()
-    model.load_state_dict(from_transformers(other.state_dict()))
+    load_weights(model, other.state_dict())
     grid = model.config.encoder.grid
     clips = make_clips(2, model.config.encoder.frames, model.config.encoder.height, model.config.encoder.width)
     mask = draw_tube_mask(grid, 0.7, draw(), batch=2)
@@ -544,10 +544,10 @@ def test_pretraining_loss_is_that_of_transformers(variant, normalize_targets):
 @every_variant
 @pytest.mark.slow
 def test_every_schema_of_the_weights_gives_the_same(variant, kind):
-    other, _ = make_other(variant, kind, use_mean_pooling=kind.endswith("Classification"))
+    other, config = make_other(variant, kind, use_mean_pooling=kind.endswith("Classification"))
     state = dict(other.state_dict())
     given = {key: value.clone() for key, value in state.items()}
-    expected = from_transformers(state)
+    expected = load_fresh(kind, config, state)
     assert given.keys() == state.keys()
     assert all(torch.equal(value, given[key]) for key, value in state.items())
     old, official = give_old_names(state), give_official_names(state)
@@ -555,9 +555,23 @@ def test_every_schema_of_the_weights_gives_the_same(variant, kind):
         key.removeprefix("encoder.") if kind.endswith("Classification") else key: value
         for key, value in official.items()
     }
-    for found in (from_transformers(old), from_official(fine_tuned)):
+    for found in (load_fresh(kind, config, old), load_fresh(kind, config, fine_tuned)):
         assert found.keys() == expected.keys()
         assert all(torch.equal(value, expected[key]) for key, value in found.items())
+
+
+def load_fresh(kind, config, state):
+    """The weights of a fresh model of ours after it took those of theirs."""
+    changes = plan_changes(config)
+    if kind.endswith("Classification"):
+        model = create_model("videomae_base", 7, **changes)
+    else:
+        decoder = {"decoder_dim": 30, "decoder_depth": 2, "decoder_heads": 3, "decoder_mlp_dim": 44}
+        model = create_pretraining("videomae_base", **changes, **decoder)
+    report = load_weights(model, state)
+    assert (report.fresh, report.unused, report.resized) == ((), (), ())
+    assert "VideoMAE" in report.origin
+    return model.state_dict()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -569,13 +583,20 @@ def test_positions_are_those_of_transformers():
 
 
 def test_weights_of_another_model_are_refused():
+    model = create_model("videomae_nano", 5)
+    official = {"blocks.0.attn.q_bias": torch.ones(96)}
     with pytest.raises(CheckpointError, match=r"no weight 'blocks\.0\.gamma_1'"):
-        from_official({"blocks.0.gamma_1": torch.ones(3)})
-    with pytest.raises(CheckpointError, match=r"no weight 'vit\.layernorm\.bias'"):
-        from_transformers({"vit.layernorm.bias": torch.ones(3)})
+        load_weights(model, {**official, "blocks.0.gamma_1": torch.ones(3)})
+    with pytest.raises(CheckpointError, match=r"'vit\.layernorm\.bias'"):
+        load_weights(model, {"vit.layernorm.bias": torch.ones(3)})
     stem = "videomae.encoder.layer.0.attention.attention"
-    with pytest.raises(CheckpointError, match="found 2 of them"):
-        from_transformers({f"{stem}.query.weight": torch.ones(3, 3), f"{stem}.value.weight": torch.ones(3, 3)})
+    theirs = {
+        "videomae.embeddings.patch_embeddings.projection.weight": torch.ones(96, 3, 4, 8, 8),
+        f"{stem}.query.weight": torch.ones(3, 3),
+        f"{stem}.value.weight": torch.ones(3, 3),
+    }
+    with pytest.raises(CheckpointError, match=r"key\.weight' - the second is missing"):
+        load_weights(model, theirs)
 
 
 def test_settings_of_a_folder_are_read_and_its_two_traps_avoided():
@@ -586,8 +607,10 @@ def test_settings_of_a_folder_are_read_and_its_two_traps_avoided():
     assert plan_changes(pretrained)["pooling"] == "mean"
     classifier = {"architectures": ["VideoMAEForVideoClassification"], "use_mean_pooling": False}
     assert plan_changes(classifier)["pooling"] == "first"
+    small = {"hidden_size": 384, "num_attention_heads": 16}
     with pytest.warns(UserWarning, match="16 heads"):
-        assert plan_changes({"hidden_size": 384, "num_attention_heads": 16})["heads"] == 6
+        assert plan_changes({**small, "_name_or_path": "MCG-NJU/videomae-small-finetuned-ssv2"})["heads"] == 6
+    assert plan_changes({**small, "_name_or_path": "somebody/videomae-small"})["heads"] == 16
     assert plan_changes({"qkv_bias": False})["qkv_bias"] == "none"
     with pytest.raises(ConfigError, match="found relu"):
         plan_changes({"hidden_act": "relu"})

@@ -18,13 +18,15 @@ from tubelet.data.dataset import Batch
 from tubelet.data.unlabelled import UNLABELLED, open_unlabelled
 from tubelet.errors import CheckpointError, ConfigError, DataError, TrainingError
 from tubelet.model_folder import read_model
-from tubelet.models import create_model
+from tubelet.models import create_model, load_weights
 from tubelet.models.videomae_pretraining import create_pretraining
 from tubelet.recipes.pretraining import PretrainingModel, PretrainingOptimizer, PretrainingRecipe
-from tubelet.recipes.shipped import resolve_pretraining
+from tubelet.recipes.recipe import Recipe
+from tubelet.recipes.shipped import resolve_pretraining, resolve_recipe
 from tubelet.training.loop import train_epoch
 from tubelet.training.optimizer import Schedule, make_optimizer
 from tubelet.training.pretraining import MaskedPrediction, pretrain, scale_pixels
+from tubelet.training.session import list_sizes
 from tubelet.training.train import train
 from tubelet.transforms.policy import Augmentation
 from tubelet.transforms.preparation import normalize
@@ -96,6 +98,21 @@ def test_what_has_no_classes_yet_neither_predicts_nor_is_evaluated_and_says_what
     for use in (tubelet.load, tubelet.evaluate):
         with pytest.raises(CheckpointError, match=r"no classes yet.*tubelet train DATA --weights .*seen"):
             use(seen.folder)
+
+
+def test_a_training_and_a_further_pretraining_start_from_it(seen):
+    wish = {"model.weights": os.fspath(seen.folder)}
+    for recipe in (resolve_recipe("clips/", None, wish), resolve_pretraining("clips/", None, wish)):
+        assert (recipe.model.name, recipe.model.changes["dim"], recipe.input) == ("videomae_nano", 32, SPEC)
+        sizes = {**list_sizes(recipe.input), **recipe.model.changes}
+        is_training = isinstance(recipe, Recipe)
+        model = (
+            create_model("videomae_nano", 2, **sizes) if is_training else create_pretraining("videomae_nano", **sizes)
+        )
+        load_weights(model, seen.folder)
+        weights = read_model(seen.folder / "model")[1]
+        taken = {key: value for key, value in weights.items() if key.startswith("encoder.") or not is_training}
+        assert all(torch.equal(model.state_dict()[key], value) for key, value in taken.items())
 
 
 def test_labels_play_no_part(source, seen, tmp_path):

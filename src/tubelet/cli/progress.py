@@ -12,6 +12,7 @@ from torch import nn
 from tubelet.config import flatten
 from tubelet.data.dataset import BadSample
 from tubelet.data.manifest import Manifest
+from tubelet.models import WeightReport
 from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.loop import Totals
@@ -63,7 +64,7 @@ class Terminal:
         self.console.print(f"run     {folder}")
         self.console.print(f"data    {manifest.origin}: {self._describe_data(manifest)}", markup=False)
         self.console.print(
-            f"model   {recipe.model.name}, {parameters:,} parameters, from scratch; "
+            f"model   {recipe.model.name}, {parameters:,} parameters, from {recipe.model.source or 'scratch'}; "
             f"{spec.frames} frames of {spec.height}x{spec.width}, {spec.sampling}, differences {spec.differences}"
             f"{self._describe_mask(recipe)}"
         )
@@ -72,6 +73,10 @@ class Terminal:
             f"lr {values['optimizer.lr']:g}, {values['training.epochs']} epochs, seed {values['training.seed']}, "
             f"{next(model.parameters()).device}"
         )
+
+    def on_weights(self, report: WeightReport) -> None:
+        """Print what was loaded, and what did not match."""
+        self.console.print(f"weights {report}", markup=False)
 
     def on_step(self, epoch: int, done: int, num_batches: int, totals: Totals) -> None:
         """Move the bar."""

@@ -9,6 +9,7 @@ __all__ = ["SHORTCUTS", "RunOptions"]
 
 SHORTCUTS = {
     "model": "model.name",
+    "weights": "model.weights",
     "epochs": "training.epochs",
     "batch": "training.batch",
     "lr": "optimizer.lr",
@@ -35,6 +36,9 @@ class RunOptions:
     """YAML file with a recipe; options on the command line win over it."""
     model: str | None = None
     """A name that 'tubelet models' lists; brings its own frames and size. Short for --model.name."""
+    weights: str | None = None
+    """A run, a file, a folder, hf://owner/repo or 'default' to start from; brings its own model where none is named.
+    Short for --model.weights."""
     epochs: int | None = None
     """Passes over the training clips. Short for --training.epochs."""
     batch: int | None = None

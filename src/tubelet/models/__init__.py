@@ -7,14 +7,18 @@ from tubelet.models import timesformer as timesformer  # registers its models
 from tubelet.models import videomae as videomae  # registers its models
 from tubelet.models import vivit as vivit  # registers its models
 from tubelet.models.card import ModelCard, ModelConfig
-from tubelet.models.contract import VideoModel, create_model, find_card, list_models, register_model
+from tubelet.models.contract import VideoModel, find_card, list_models, register_model
+from tubelet.models.creation import create_model
+from tubelet.models.weights.loading import WeightReport, load_weights
 
 __all__ = [
     "ModelCard",
     "ModelConfig",
     "VideoModel",
+    "WeightReport",
     "create_model",
     "find_card",
     "list_models",
+    "load_weights",
     "register_model",
 ]

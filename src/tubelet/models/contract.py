@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tubelet.errors import ConfigError
-from tubelet.models.card import ModelCard, ModelConfig, change_config
+from tubelet.models.card import ModelCard, ModelConfig
 from tubelet.registry import Registry
 
-__all__ = ["VideoModel", "create_model", "find_card", "list_models", "register_model"]
+__all__ = ["VideoModel", "build_model", "find_card", "list_models", "register_model"]
 
 
 class VideoModel(nn.Module, ABC):
@@ -111,28 +111,13 @@ def register_model(*cards: ModelCard) -> Callable[[B], B]:
     return decorate
 
 
-def create_model(name: str, num_classes: int, **changes: Any) -> VideoModel:
-    """Build a model by name, with fresh weights.
-
-    Args:
-        name: a registered name; `list_models()` gives them all.
-        num_classes: classes that the head scores.
-        **changes: hyper-parameters that differ from the card's: any field of `find_card(name).config`.
+def build_model(config: ModelConfig) -> VideoModel:
+    """Build the model that a configuration describes, with fresh weights.
 
     Raises:
-        UnknownName: nobody registered the name.
-        ConfigError: a hyper-parameter that the architecture does not have, or a value that does not fit.
-
-    Example:
-        >>> import torch
-        >>> model = create_model("vivit_nano_factorized_encoder", num_classes=5, channels=1)
-        >>> model(torch.zeros(2, 1, 16, 48, 48)).shape
-        torch.Size([2, 5])
-
-    Cost: under `torch.device("meta")` even the largest model takes no memory.
+        UnknownName: nobody registered `config.name`.
     """
-    entry = _MODELS[name]
-    return entry.build(change_config(entry.card.config, {"num_classes": num_classes, **changes}))
+    return _MODELS[config.name].build(config)
 
 
 def list_models(pattern: str = "*") -> list[str]:

@@ -46,7 +46,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tubelet.models.blocks import (
-    LAYER_NORM_EPS,
     Attention,
     Axes,
     Block,
@@ -134,7 +133,7 @@ class TimeSformer(VideoModel):
         self.dropout = nn.Dropout(config.dropout)
         shape, rates = _shape_blocks(config), plan_drop_path(config.drop_path, config.depth)
         self.blocks = nn.ModuleList(DividedBlock(shape, rate) if divided else Block(shape, rate) for rate in rates)
-        self.norm = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
+        self.norm = nn.LayerNorm(config.dim, eps=config.eps)
         self._start()
         self.reset_head(config.num_classes)
 
@@ -194,7 +193,8 @@ def _shape_blocks(config: TimeSformerConfig) -> BlockShape:
         mlp_dim=config.mlp_dim,
         dropout=config.dropout,
         attention_dropout=config.attention_dropout,
-        gelu="none",
+        gelu=config.gelu,
+        eps=config.eps,
         qkv_bias="all" if config.qkv_bias else "none",
         rescale_paths=True,
     )

@@ -33,6 +33,10 @@ class TimeSformerConfig(ModelConfig):
     """Hidden width of the MLP; 4 times `dim` in the paper."""
     qkv_bias: bool = True
     """Give queries, keys and values a bias, as every published model does."""
+    gelu: Literal["tanh", "none"] = "none"
+    """How GELU is computed: exactly (`none`), as in the official code, or by its tanh approximation."""
+    eps: float = 1e-6
+    """Added to the variance in the layer norms; the official value."""
     dropout: float = 0.0
     """Share of activations dropped after the positions, after attention and in the MLP, 0 to below 1."""
     attention_dropout: float = 0.0
@@ -50,6 +54,8 @@ class TimeSformerConfig(ModelConfig):
         for name in ("dropout", "attention_dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must lie in 0 to below 1 - found {getattr(self, name)} - give a share.")
+        if self.eps <= 0:
+            raise ConfigError(f"eps must be positive - found {self.eps} - the official value is 1e-6.")
         if self.dim % self.heads:
             raise ConfigError(
                 f"dim must be a multiple of heads - found dim={self.dim}, heads={self.heads} - "

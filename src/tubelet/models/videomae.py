@@ -72,7 +72,7 @@ def shape_blocks(config: VideoMAEConfig, dim: int, heads: int, mlp_dim: int) -> 
         heads=heads,
         mlp_dim=mlp_dim,
         attention_dropout=config.attention_dropout,
-        gelu="none",
+        gelu=config.gelu,
         eps=config.eps,
         qkv_bias=config.qkv_bias,
         rescale_paths=True,

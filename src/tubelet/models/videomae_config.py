@@ -47,6 +47,8 @@ class VideoMAEConfig(ModelConfig):
     mostly 1e-12."""
     final_eps: float = 1e-6
     """The same for the norm before the head; transformers uses 1e-5 there when pooling by the mean."""
+    gelu: Literal["tanh", "none"] = "none"
+    """How GELU is computed: exactly (`none`), as in the official code, or by its tanh approximation."""
     attention_dropout: float = 0.0
     """Share of attention weights dropped, 0 to below 1."""
     drop_path: float = 0.0

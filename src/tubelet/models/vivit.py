@@ -43,7 +43,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tubelet.models.blocks import (
-    LAYER_NORM_EPS,
     Axes,
     Block,
     BlockShape,
@@ -97,7 +96,7 @@ class RowEncoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         shape = _shape_blocks(config)
         self.blocks = nn.Sequential(*(Block(shape, rate) for rate in plan_drop_path(config.drop_path, depth)))
-        self.norm = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
+        self.norm = nn.LayerNorm(config.dim, eps=config.eps)
 
     def forward(
         self, grid: Float[Tensor, "batch t h w dim"]
@@ -124,7 +123,7 @@ class GridEncoder(nn.Module):
         self.blocks = nn.Sequential(
             *(_make_grid_block(config, rate) for rate in plan_drop_path(config.drop_path, config.depth))
         )
-        self.norm = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
+        self.norm = nn.LayerNorm(config.dim, eps=config.eps)
 
     def forward(
         self, grid: Float[Tensor, "batch t h w dim"]
@@ -208,7 +207,10 @@ def _shape_blocks(config: ViViTConfig) -> BlockShape:
         mlp_dim=config.mlp_dim,
         dropout=config.dropout,
         attention_dropout=config.attention_dropout,
+        gelu=config.gelu,
         gelu_twice=config.gelu_twice,
+        eps=config.eps,
+        qkv_bias="all" if config.qkv_bias else "none",
     )
 
 

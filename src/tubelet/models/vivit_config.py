@@ -51,8 +51,14 @@ class ViViTConfig(ModelConfig):
     """Share of attention weights dropped, 0 to below 1."""
     drop_path: float = 0.0
     """Share of samples that skip the last block's branches in training, 0 to below 1; earlier blocks in proportion."""
+    gelu: Literal["tanh", "none"] = "tanh"
+    """How GELU is computed: by its tanh approximation, as in the official code, or exactly (`none`)."""
     gelu_twice: bool = False
     """Apply GELU after the second MLP layer too, as the Keras example does."""
+    qkv_bias: bool = True
+    """Give queries, keys and values a bias, as every published model does."""
+    eps: float = 1e-6
+    """Added to the variance in the layer norms; the official value."""
     init: Literal["xavier", "normal"] = "xavier"
     """First weights: the official uniform ones, larger in narrower models, or image models' truncated normal (0.02)."""
 
@@ -65,6 +71,8 @@ class ViViTConfig(ModelConfig):
         for name in ("dropout", "attention_dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must lie in 0 to below 1 - found {getattr(self, name)} - give a share.")
+        if self.eps <= 0:
+            raise ConfigError(f"eps must be positive - found {self.eps} - the official value is 1e-6.")
         self._check_heads()
         self._check_form()
         self.plan_grid(self.frames, self.height, self.width)
@@ -136,7 +144,7 @@ def count_parameters(config: ViViTConfig) -> int:
     """
     dim, hidden, grid = config.dim, config.mlp_dim, config.grid
     token = 1 if config.pooling == "token" else 0
-    attention = 4 * dim * dim + 6 * dim
+    attention = 4 * dim * dim + (6 if config.qkv_bias else 3) * dim
     block = attention + 2 * dim * hidden + hidden + 3 * dim
     if config.form == "factorized_attention":
         block += attention

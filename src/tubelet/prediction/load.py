@@ -1,12 +1,15 @@
 """Load a trained classifier from wherever it lies."""
 
 import os
+import re
 from pathlib import Path
 
 from tubelet import files
 from tubelet.classifier import Classifier
 from tubelet.errors import CheckpointError, name_nearest
 from tubelet.model_folder import CONFIG_NAME, WEIGHTS_NAME
+from tubelet.models.weights.folder import read_folder
+from tubelet.models.weights.source import WeightFiles, find_weights
 from tubelet.prediction.devices import choose_device
 from tubelet.prediction.predict import Prediction, predict_one
 from tubelet.video.source import Source
@@ -35,7 +38,8 @@ def load(source: str | os.PathLike[str], *, device: str = "auto") -> Predictor:
     """Load a classifier.
 
     Args:
-        source: a run folder, the name of a run under `runs/`, or a model folder (`model.safetensors` + `config.json`).
+        source: a run folder, the name of a run under `runs/`, a model folder (`model.safetensors` + `config.json`), a
+            folder of transformers, or a name on the Hugging Face hub (`hf://owner/repo`, or `owner/repo` alone).
         device: auto, cpu, cuda, cuda:1 or mps.
 
     Returns:
@@ -44,10 +48,37 @@ def load(source: str | os.PathLike[str], *, device: str = "auto") -> Predictor:
     Raises:
         CheckpointError: nothing there, or something damaged.
     """
-    found = Classifier.read(find_model(source))
-    predictor = Predictor(found.model, found.input_spec, found.classes)
+    predictor = _read(source)
     predictor.model.to(choose_device(device))
     return predictor
+
+
+def _read(source: str | os.PathLike[str]) -> Predictor:
+    text = os.fspath(source)
+    if text.startswith("hf://") or _is_hub_id(text):
+        return _read_foreign(find_weights(text))
+    folder = find_model(source)
+    if (folder / CONFIG_NAME).exists():
+        found = find_weights(folder)
+        if found.is_transformers:
+            return _read_foreign(found)
+    own = Classifier.read(folder)
+    return Predictor(own.model, own.input_spec, own.classes)
+
+
+def _read_foreign(found: WeightFiles) -> Predictor:
+    model, input_spec, classes, _ = read_folder(found)
+    return Predictor(model, input_spec, classes)
+
+
+def _is_hub_id(text: str) -> bool:
+    """Tell whether a text that is no path may be a name on the hub: `owner/repo`."""
+    owner, slash, repo = text.partition("/")
+    looks_so = bool(slash) and _OWNER.fullmatch(owner) is not None and "/" not in repo and bool(repo)
+    return looks_so and owner != "runs" and not Path(owner).exists() and not (Path("runs") / text).exists()
+
+
+_OWNER = re.compile(r"[A-Za-z0-9][\w-]*")
 
 
 def find_model(source: str | os.PathLike[str]) -> Path:

@@ -52,6 +52,8 @@ class PretrainingModel:
     """Hidden width of the decoder's MLP; 4 times the planned `decoder_dim` where none is given."""
     changes: Mapping[str, int | float | str | bool | tuple[int, ...]] = field(default_factory=dict)
     """Fields of the encoder's configuration to change, such as `depth: 6`."""
+    weights: str = ""
+    """What to start from: a pre-training run, a file, a folder, or hf://owner/repo; nothing for fresh weights."""
 
     def __post_init__(self) -> None:
         check_fixed_fields(self.changes)
@@ -66,6 +68,11 @@ class PretrainingModel:
         wrong = [name for name, value in self.decoder.items() if value < 1]
         if wrong:
             raise ConfigError(f"model.{wrong[0]} counts things - found {self.decoder[wrong[0]]} - give 1 or more.")
+
+    @property
+    def source(self) -> str:
+        """What to start from; an empty text for fresh weights."""
+        return self.weights
 
     @property
     def decoder(self) -> dict[str, int]:

@@ -58,8 +58,23 @@ class ModelRecipe:
     """A name that `tubelet models` lists."""
     changes: Mapping[str, int | float | str | bool | tuple[int, ...]] = field(default_factory=dict)
     """Fields of the model's configuration to change, such as `dropout: 0.1` or `depth: 6`."""
+    weights: str = ""
+    """What to start from: a run, a file, a folder of ours or of transformers, hf://owner/repo, `default` for the
+    published weights of the model; nothing for fresh weights."""
+    pretrained: bool = False
+    """Start from the published weights of the model: the same as `weights: default`."""
+
+    @property
+    def source(self) -> str:
+        """What to start from; an empty text for fresh weights."""
+        return self.weights or ("default" if self.pretrained else "")
 
     def __post_init__(self) -> None:
+        if self.pretrained and self.weights not in ("", "default"):
+            raise ConfigError(
+                f"model.pretrained takes the published weights - found model.weights {self.weights!r} too - state one "
+                "of them."
+            )
         check_fixed_fields(self.changes)
 
 

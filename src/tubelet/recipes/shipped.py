@@ -78,7 +78,7 @@ def resolve_recipe(data: str | None, config: Path | None, changes: Mapping[str, 
         data: what is trained on; a name of the catalogue may bring a recipe of its own.
         config: a YAML file that states the recipe.
         changes: leaves by dotted name, which win. A model named here brings the frames and the size of its card, unless
-            `input` is stated too.
+            `input` is stated too; weights without a model bring their own model and contract.
 
     Raises:
         ConfigError: a wrong file, name or value, with the nearest right one.
@@ -98,7 +98,13 @@ def resolve_pretraining(data: str | None, config: Path | None, changes: Mapping[
 
 def _resolve(base: R, changes: Mapping[str, Any]) -> R:
     model = changes.get("model.name", base.model.name)
-    if model != base.model.name:
+    weights = str(changes.get("model.weights", ""))
+    if weights not in ("", "default") and "model.name" not in changes:
+        from tubelet.models.weights.description import describe_source
+
+        found = describe_source(weights)
+        base = replace(base, model=type(base.model)(found.name, changes=found.changes), input=found.input_spec)
+    elif model != base.model.name:
         from tubelet.models import find_card
 
         base = replace(base, model=type(base.model)(), input=find_card(model).input_spec)

@@ -99,12 +99,16 @@ def set_determinism(wanted: bool) -> Iterator[None]:
 
 
 def _fix_source(recipe: R, source: str | None) -> R:
-    """Store where the clips lie in a way that holds from any folder."""
+    """Store where clips and weights lie in a way that holds from any folder."""
     source = source or recipe.data.source
     if source and Path(source).exists():
         source = str(Path(source).absolute())
+    weights = recipe.model.weights
+    if weights and Path(weights).exists():
+        weights = str(Path(weights).absolute())
     data: Any = replace(recipe.data, source=source)
-    return replace(recipe, data=data)
+    model: Any = replace(recipe.model, weights=weights)
+    return replace(recipe, data=data, model=model)
 
 
 def _keep_recipe(run: Run, kind: type[R], wishes: Mapping[str, Any]) -> R:

@@ -9,6 +9,7 @@ from torch import nn
 
 from tubelet.data.dataset import BadSample
 from tubelet.data.manifest import Manifest
+from tubelet.models import WeightReport
 from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.training.loop import Totals
 
@@ -21,6 +22,9 @@ class Listener(Protocol):
 
     def on_data(self, done: int, total: int) -> None:
         """Some of the data was made or fetched."""
+
+    def on_weights(self, report: WeightReport) -> None:
+        """The model was started from weights."""
 
     def on_start(self, folder: Path, recipe: AnyRecipe, manifest: Manifest, model: nn.Module) -> None:
         """Everything is ready; the first epoch begins."""
@@ -45,6 +49,9 @@ class Quiet:
     """Listen and say nothing, but for what the user should know: that becomes a warning."""
 
     def on_data(self, done: int, total: int) -> None:
+        """Ignore it."""
+
+    def on_weights(self, report: WeightReport) -> None:
         """Ignore it."""
 
     def on_start(self, folder: Path, recipe: AnyRecipe, manifest: Manifest, model: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -15,6 +16,7 @@ from tubelet.data.dataset import BadSample, Batch, ClipDataset, EpochOrder, Load
 from tubelet.data.manifest import Manifest
 from tubelet.errors import TrainingError
 from tubelet.evaluation.evaluate import prepare_evaluation
+from tubelet.models import load_weights
 from tubelet.prediction.devices import choose_device
 from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.report.figures import draw_curves
@@ -72,11 +74,12 @@ class Session(ABC, Generic[R]):
         self.num_batches = len(self.order)
         schedule = make_schedule(self.recipe.optimizer, -(-self.num_batches // training.accumulate), training.epochs)
         self.run.log("start", resumed=is_resumed, clips=self.order.count, classes=len(self.manifest.classes))
-        if is_resumed:
-            self._restore()
+        is_underway = is_resumed and self._restore()
         for remark in self._list_remarks():
             self.listener.on_remark(remark)
         self.listener.on_start(self.run.folder, self.recipe, self.manifest, self.model)
+        if self.recipe.model.source and not is_underway:
+            self._start_from(self.recipe.model.source)
         train_loader, val_loader = self._make_loaders()
         self.run.write_metrics(self.progress.history)
         while not self.progress.is_done and self.progress.epoch < training.epochs:
@@ -101,6 +104,12 @@ class Session(ABC, Generic[R]):
     @abstractmethod
     def _keep(self, row: dict[str, float]) -> None:
         """Write the weights, if they are worth it, at the end of an epoch."""
+
+    def _start_from(self, source: str) -> None:
+        """Load the weights that the recipe names, and say what became of them."""
+        report = load_weights(self.model, source, classes=self.manifest.classes)
+        self.run.log("weights", **asdict(report))
+        self.listener.on_weights(report)
 
     def _make_loaders(self) -> tuple[Loader, Loader | None]:
         recipe = self.recipe
@@ -224,12 +233,13 @@ class Session(ABC, Generic[R]):
         fixed = {key: repr(value) for key, value in flatten(self.recipe).items() if key not in FREE_FIELDS}
         return {"classes": list(self.manifest.classes), "digest": self.manifest.digest, "recipe": fixed}
 
-    def _restore(self) -> None:
+    def _restore(self) -> bool:
+        """Go back to the last checkpoint; tell whether there was one."""
         checkpoint, remark = self.run.read_checkpoint()
         if remark:
             self.listener.on_remark(remark)
         if checkpoint is None:
-            return
+            return False
         stored, present = checkpoint["contract"], self._make_contract()
         if stored["digest"] != present["digest"]:
             raise TrainingError(
@@ -245,6 +255,7 @@ class Session(ABC, Generic[R]):
         self.model.load_state_dict(checkpoint["model"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.progress = Progress.from_plain(checkpoint["progress"])
+        return True
 
 
 def describe_epoch(row: dict[str, float]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Train one classifier from its first epoch, or from where it was interrupted, to its end and its figures."""
 
+from typing import Any
+
 from tubelet.classifier import Classifier
 from tubelet.data.manifest import Manifest
 from tubelet.evaluation.evaluate import Report, evaluate
@@ -51,10 +53,8 @@ class Trainer(Session[Recipe]):
 
     def _make_task(self) -> Classification:
         recipe = self.recipe
-        sizes = list_sizes(recipe.input)
-        model = create_model(
-            recipe.model.name, num_classes=len(self.manifest.classes), **{**sizes, **recipe.model.changes}
-        )
+        sizes: dict[str, Any] = {**list_sizes(recipe.input), **recipe.model.changes}
+        model = create_model(recipe.model.name, num_classes=len(self.manifest.classes), **sizes)
         self.classifier = Classifier(model.to(self.device), recipe.input, self.manifest.classes)
         return Classification(self.classifier, recipe)
 

@@ -35,7 +35,8 @@ is part of the contract with every checkpoint that was trained on differences: a
 def fit(pixels: Pixels, spec: InputSpec) -> UInt8[Tensor, "time height2 width2 channel2"]:
     """Bring a clip to the height, width and channels that a model takes.
 
-    `spec.fit == "crop"` scales until the picture covers (height, width), keeping its shape, and cuts the middle out;
+    `spec.fit == "crop"` scales until the picture covers (height, width), or until its short side is `spec.short_side`,
+    keeping its shape, and cuts the middle out;
     `"stretch"` scales both sides on their own. Scaling is bilinear with antialiasing, on uint8. A gray clip is
     repeated for a model of RGB; an RGB clip becomes luminance for a model of one channel.
 
@@ -61,7 +62,8 @@ def fit(pixels: Pixels, spec: InputSpec) -> UInt8[Tensor, "time height2 width2 c
     if clip.shape[-1] > spec.channels:
         clip = fit_channels(clip, spec.channels)  # first, so that fewer values are scaled
     target = Size(spec.height, spec.width)
-    scaled = _plan_cover(Size(*clip.shape[1:3]), target) if spec.fit == "crop" else target
+    cover = Size(spec.short_side, spec.short_side) if spec.short_side else target
+    scaled = _plan_cover(Size(*clip.shape[1:3]), cover) if spec.fit == "crop" else target
     return fit_channels(_crop_center(resize(clip, scaled), target), spec.channels)
 
 

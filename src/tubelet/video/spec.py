@@ -39,6 +39,8 @@ class InputSpec:
     """What fills a clip when the video is too short for it."""
     fit: Literal["crop", "stretch"] = "crop"
     """Reach the size by scaling the short side and cropping the middle, or by stretching both sides."""
+    short_side: int | None = None
+    """Scale the short side to this many pixels before the middle is cropped; without it just far enough to cover."""
     mean: tuple[float, ...] = (0.5,)
     """Subtracted from values in 0..1; one number, or one per channel."""
     std: tuple[float, ...] = (0.5,)
@@ -52,6 +54,7 @@ class InputSpec:
             value = getattr(self, name)
             if value < 1:
                 raise ConfigError(f"input.{name} must be at least 1 - found {value} - give a positive whole number.")
+        self._check_short_side()
         for name in ("mean", "std"):
             count = len(getattr(self, name))
             if count not in (1, self.channels):
@@ -70,6 +73,19 @@ class InputSpec:
                 raise ConfigError(
                     f"input.{name} must be one of {', '.join(get_args(hint))} - found '{getattr(self, name)}'{near}"
                 )
+
+    def _check_short_side(self) -> None:
+        if self.short_side is None:
+            return
+        if self.fit == "stretch":
+            raise ConfigError(
+                f"input.short_side belongs to fit 'crop' - found {self.short_side} with fit 'stretch' - leave it out."
+            )
+        if self.short_side < max(self.height, self.width):
+            raise ConfigError(
+                f"input.short_side must cover the crop of {self.height} x {self.width} - found {self.short_side} - "
+                f"give at least {max(self.height, self.width)}."
+            )
 
     @property
     def input_channels(self) -> int:

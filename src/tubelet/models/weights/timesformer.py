@@ -1,4 +1,4 @@
-"""Turn published TimeSformer weights into ours: the official project's files and transformers' folders.
+"""State how others name TimeSformer's weights: the official project's files and transformers' folders.
 
     ours                    official                     transformers
     class_token             cls_token                    timesformer.embeddings.cls_token
@@ -17,29 +17,26 @@
     blocks.i.mlp.narrow     blocks.i.mlp.fc2             ...i.output.dense
     norm, head              norm, head                   timesformer.layernorm, classifier
 
-joint and space_only models have no `time`, and write `attention` for `space`. The maps read nothing and change nothing.
+joint and space_only models have no `time`, and write `attention` for `space`.
 """
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from einops import rearrange
 from torch import Tensor
 
-from tubelet.errors import CheckpointError, ConfigError, name_nearest
+from tubelet.errors import ConfigError
+from tubelet.models.timesformer_config import Form, TimeSformerConfig
+from tubelet.models.weights.rules import Rule, Schema, cut, recast, same
+from tubelet.models.weights.settings import choose_gelu, name_gelu, to_pair
 
-__all__ = ["from_official", "from_transformers", "plan_changes"]
+__all__ = ["describe", "make_official", "make_schemas", "make_transformers", "plan_changes"]
 
 # Our name, then that of the official code and that of transformers.
-_SINGLE = {
-    "class_token": ("cls_token", "timesformer.embeddings.cls_token"),
-    "places": ("pos_embed", "timesformer.embeddings.position_embeddings"),
-    "moments.grid": ("time_embed", "timesformer.embeddings.time_embeddings"),
-}
 _LAYERS = {
-    "embedding.project": ("patch_embed.proj", "timesformer.embeddings.patch_embeddings.projection"),
     "norm": ("norm", "timesformer.layernorm"),
     "head": ("head", "classifier"),
 }
@@ -56,50 +53,71 @@ _BLOCK_LAYERS = {
     "mlp.narrow": ("mlp.fc2", "output.dense"),
 }
 
-_SHAPES = {
-    "class_token": "1 1 dim -> dim",
-    "moments.grid": "1 t dim -> t 1 1 dim",
-    "embedding.project.weight": "dim channel kh kw -> dim (channel kh kw)",
-}
+
+def make_schemas(config: TimeSformerConfig) -> tuple[Schema, ...]:
+    """List the schemas of files that a model of this configuration can be started from."""
+    return (make_transformers(config), make_official(config))
 
 
-def from_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Translate the weights of facebookresearch/TimeSformer into ours.
-
-    Args:
-        state_dict: what the file holds under `model_state`, with or without `model.` before each key.
-
-    Returns:
-        A state dict that `load_state_dict` of a TimeSformer of the same form and size takes.
-
-    Raises:
-        CheckpointError: a key that the official code does not have, or places that fill no square.
+def make_official(config: TimeSformerConfig) -> Schema:
+    """State the official code's names.
 
     Source: github.com/facebookresearch/TimeSformer, timesformer/models/vit.py.
     """
-    state = {key.removeprefix("model."): value for key, value in state_dict.items()}
-    return _translate(state, _name_keys(state, column=0, blocks="blocks"), "the official TimeSformer")
+    embeddings = ("cls_token", "pos_embed", "time_embed", "patch_embed.proj")
+    rules = _make_rules(config, embeddings, "blocks.{i}", column=0)
+    return Schema("the official TimeSformer", r"time_embed|blocks\.0\.temporal_fc\.weight", rules)
 
 
-def from_transformers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Translate the weights of transformers' `TimesformerForVideoClassification` into ours.
-
-    Args:
-        state_dict: the state dict of such a model, or what its file holds.
-
-    Returns:
-        A state dict that `load_state_dict` of a TimeSformer of the same form and size takes.
-
-    Raises:
-        CheckpointError: a key that transformers' model does not have, or places that fill no square.
+def make_transformers(config: TimeSformerConfig) -> Schema:
+    """State transformers' names.
 
     Source: transformers, models/timesformer/modeling_timesformer.py.
     """
-    return _translate(state_dict, _name_keys(state_dict, column=1, blocks="timesformer.encoder.layer"), "transformers")
+    names = ("cls_token", "position_embeddings", "time_embeddings", "patch_embeddings.projection")
+    embeddings = tuple(f"timesformer.embeddings.{name}" for name in names)
+    rules = _make_rules(config, embeddings, "timesformer.encoder.layer.{i}", column=1)
+    return Schema("transformers' TimeSformer", r"timesformer\.embeddings\.cls_token", rules)
+
+
+def _make_rules(config: TimeSformerConfig, embeddings: tuple[str, ...], block: str, column: int) -> tuple[Rule, ...]:
+    class_token, places, moments, projection = embeddings
+    patch = config.patch
+    rules = [
+        recast("class_token", class_token, "1 1 dim -> dim"),
+        cut(["places.token", "places.grid"], places, _cut_square, _join_places),
+        recast("moments.grid", moments, "1 t dim -> t 1 1 dim"),
+        recast(
+            "embedding.project.weight",
+            f"{projection}.weight",
+            "dim channel kh kw -> dim (channel kh kw)",
+            kh=patch,
+            kw=patch,
+        ),
+        *same("embedding.project", projection, ("bias",)),
+    ]
+    for ours, theirs in _LAYERS.items():
+        rules += same(ours, theirs[column])
+    for ours, theirs in _BLOCK_LAYERS.items():
+        if ours.startswith("time") and config.form != "divided":
+            continue
+        own = ours if config.form == "divided" else ours.replace("space.", "attention.")
+        rules += same(f"blocks.{{i}}.{own}", f"{block}.{theirs[column]}")
+    return tuple(rules)
+
+
+def _cut_square(positions: Tensor) -> tuple[Tensor, ...]:
+    """Take the places of a square frame apart: the class token's position comes first, then row after row."""
+    side = math.isqrt(positions.shape[1] - 1)
+    return positions[0, 0], rearrange(positions[0, 1:], "(h w) dim -> 1 h w dim", h=side, w=side)
+
+
+def _join_places(token: Tensor, grid: Tensor) -> tuple[Tensor, ...]:
+    return (torch.cat([token[None], rearrange(grid, "1 h w dim -> (h w) dim")])[None],)
 
 
 def plan_changes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the hyper-parameters out of the `config.json` of a transformers folder: what `create_model` is to change.
+    """Read the hyper-parameters out of a transformers `config.json`: what `create_model` is to change.
 
     Args:
         config: the file as a dictionary; what it leaves out has transformers' default.
@@ -108,27 +126,65 @@ def plan_changes(config: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: a setting that no model here has.
     """
     read = {**_DEFAULTS, **config}
-    for key, offered in (("hidden_act", ("gelu",)), ("layer_norm_eps", (1e-6,)), ("attention_type", tuple(_FORMS))):
-        if read[key] not in offered:
-            raise ConfigError(
-                f"{key} must be {' or '.join(map(str, offered))} - found {read[key]} - others are not offered."
-            )
+    if read["attention_type"] not in _FORMS:
+        raise ConfigError(
+            f"attention_type must be {' or '.join(_FORMS)} - found {read['attention_type']} - others are not offered."
+        )
+    height, width = to_pair(read["image_size"])
+    patch, other = to_pair(read["patch_size"])
+    if patch != other:
+        raise ConfigError(f"patch_size must be square - found {patch} x {other} - others are not offered.")
     return {
         "frames": read["num_frames"],
-        "height": read["image_size"],
-        "width": read["image_size"],
+        "height": height,
+        "width": width,
         "channels": read["num_channels"],
         "form": _FORMS[read["attention_type"]],
-        "patch": read["patch_size"],
+        "patch": patch,
         "dim": read["hidden_size"],
         "depth": read["num_hidden_layers"],
         "heads": read["num_attention_heads"],
         "mlp_dim": read["intermediate_size"],
         "qkv_bias": read["qkv_bias"],
+        "gelu": choose_gelu(read["hidden_act"]),
+        "eps": read["layer_norm_eps"],
+        "dropout": float(read["hidden_dropout_prob"]),
+        "attention_dropout": float(read["attention_probs_dropout_prob"]),
+        "drop_path": float(read["drop_path_rate"]),
     }
 
 
-_FORMS = {"divided_space_time": "divided", "joint_space_time": "joint", "space_only": "space_only"}
+def describe(config: TimeSformerConfig) -> dict[str, Any]:
+    """State a model's hyper-parameters as transformers' `config.json` does.
+
+    Raises:
+        ConfigError: transformers has no such TimeSformer.
+    """
+    if config.height != config.width:
+        raise ConfigError(
+            f"transformers' TimeSformer takes square frames - found {config.height} x {config.width} (height, width) - "
+            "keep this model in tubelet's own format."
+        )
+    return {
+        "attention_type": {form: name for name, form in _FORMS.items()}[config.form],
+        "image_size": config.height,
+        "num_frames": config.frames,
+        "patch_size": config.patch,
+        "num_channels": config.channels,
+        "hidden_size": config.dim,
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": config.heads,
+        "intermediate_size": config.mlp_dim,
+        "hidden_act": name_gelu(config.gelu),
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.attention_dropout,
+        "drop_path_rate": 0,  # a whole number to transformers; it acts in training alone
+        "layer_norm_eps": config.eps,
+        "qkv_bias": config.qkv_bias,
+    }
+
+
+_FORMS: dict[str, Form] = {"divided_space_time": "divided", "joint_space_time": "joint", "space_only": "space_only"}
 _DEFAULTS: dict[str, Any] = {
     "attention_type": "divided_space_time",
     "hidden_act": "gelu",
@@ -142,51 +198,7 @@ _DEFAULTS: dict[str, Any] = {
     "num_hidden_layers": 12,
     "patch_size": 16,
     "qkv_bias": True,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "drop_path_rate": 0.0,
 }
-
-
-def _name_keys(state: Mapping[str, Tensor], column: int, blocks: str) -> dict[str, str]:
-    """Map every key that a model of as many blocks may have to ours."""
-    divided = any(f".{_BLOCK_LAYERS['time_project'][column]}." in key for key in state)
-    found = [re.match(rf"{re.escape(blocks)}\.(\d+)\.", key) for key in state]
-    depth = 1 + max((int(match[1]) for match in found if match), default=-1)
-    layers = {theirs[column]: ours for ours, theirs in _LAYERS.items()}
-    for index in range(depth):
-        for ours, theirs in _BLOCK_LAYERS.items():
-            layer = ours if divided else re.sub(r"^space\.", "attention.", ours)
-            layers[f"{blocks}.{index}.{theirs[column]}"] = f"blocks.{index}.{layer}"
-    keys = {theirs[column]: ours for ours, theirs in _SINGLE.items()}
-    return keys | {
-        f"{theirs}.{part}": f"{ours}.{part}" for theirs, ours in layers.items() for part in ("weight", "bias")
-    }
-
-
-def _translate(state: Mapping[str, Tensor], keys: Mapping[str, str], source: str) -> dict[str, Tensor]:
-    translated = {}
-    for key, value in state.items():
-        if key not in keys:
-            raise CheckpointError(
-                f"TimeSformer weights of {source} were asked for - found the key '{key}', which they do not have"
-                f"{name_nearest(key, keys)} - check which program wrote the file, and give its state dict alone."
-            )
-        translated[keys[key]] = value
-    _shape_embeddings(translated)
-    return translated
-
-
-def _shape_embeddings(translated: dict[str, Tensor]) -> None:
-    """Give the embeddings our shapes, in place."""
-    for key, pattern in _SHAPES.items():
-        if key in translated:
-            translated[key] = rearrange(translated[key], pattern)
-    if "places" not in translated:
-        return
-    positions = translated.pop("places")[0]
-    side = math.isqrt(positions.shape[0] - 1)
-    if side * side != positions.shape[0] - 1:
-        raise CheckpointError(
-            f"positions of the places of a square frame were asked for - found {positions.shape[0] - 1} places - "
-            "only models made for square frames can be translated; give the file of one."
-        )
-    translated["places.token"] = positions[0]
-    translated["places.grid"] = rearrange(positions[1:], "(h w) dim -> 1 h w dim", h=side)

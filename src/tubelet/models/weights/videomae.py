@@ -1,4 +1,4 @@
-"""Turn published VideoMAE weights into ours: the official project's files and transformers' folders.
+"""State how others name VideoMAE's weights: the official project's files and transformers' folders.
 
     ours                               official                      transformers
     encoder.embedding.project          patch_embed.proj              videomae.embeddings.patch_embeddings.projection
@@ -14,122 +14,203 @@
     narrow, mask_token, decoder.*      encoder_to_decoder,           the same; decoder.decoder_layers.i
                                        mask_token, decoder.*
 
-What comes out of a pre-training file fits `VideoMAEPretraining`, what comes out of a fine-tuned one fits `VideoMAE`;
-load them strictly. The maps read nothing and change nothing.
+A classifier takes the encoder alone from a pre-training file. The norm at the end of that encoder is left behind: it
+normalized tokens, the classifier's normalizes their mean, and the official fine-tuning starts it afresh.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 from warnings import warn
 
-import torch
-from jaxtyping import Shaped
-from torch import Tensor
+from tubelet.errors import ConfigError
+from tubelet.models.videomae_config import PretrainingConfig, VideoMAEConfig
+from tubelet.models.weights.rules import Rule, Schema, join, recast, same
+from tubelet.models.weights.settings import choose_gelu, name_gelu, to_pair
 
-from tubelet.errors import CheckpointError, ConfigError
-from tubelet.models.blocks import TubeletEmbedding
+__all__ = ["describe", "make_classifier_schema", "make_pretraining_schemas", "make_schemas", "plan_changes"]
 
-__all__ = ["from_official", "from_transformers", "plan_changes"]
+_BLOCK_LAYERS = {
+    "attention.norm": ("norm1", "layernorm_before"),
+    "attention.out": ("attn.proj", "attention.output.dense"),
+    "mlp.norm": ("norm2", "layernorm_after"),
+    "mlp.widen": ("mlp.fc1", "intermediate.dense"),
+    "mlp.narrow": ("mlp.fc2", "output.dense"),
+}
+"""Our name, then that of the official code and that of transformers."""
 
-_Rules = tuple[tuple[str, str], ...]
+_BIASES = (("query_bias", "q_bias", "query.bias"), ("value_bias", "v_bias", "value.bias"))
 
-_OFFICIAL: _Rules = (
-    (r"(?:encoder\.)?patch_embed\.proj\.(weight|bias)", r"encoder.embedding.project.\1"),
-    (r"(decoder\.|)(?:encoder\.)?blocks\.(\d+)\.norm1\.(weight|bias)", r"\1|blocks.\2.attention.norm.\3"),
-    (r"(decoder\.|)(?:encoder\.)?blocks\.(\d+)\.norm2\.(weight|bias)", r"\1|blocks.\2.mlp.norm.\3"),
-    (r"(decoder\.|)(?:encoder\.)?blocks\.(\d+)\.attn\.qkv\.weight", r"\1|blocks.\2.attention.qkv.weight"),
-    (r"(decoder\.|)(?:encoder\.)?blocks\.(\d+)\.attn\.q_bias", r"\1|blocks.\2.attention.qkv.query_bias"),
-    (r"(decoder\.|)(?:encoder\.)?blocks\.(\d+)\.attn\.v_bias", r"\1|blocks.\2.attention.qkv.value_bias"),
-    (r"(decoder\.|)(?:encoder\.)?blocks\.(\d+)\.attn\.proj\.(weight|bias)", r"\1|blocks.\2.attention.out.\3"),
-    (r"(decoder\.|)(?:encoder\.)?blocks\.(\d+)\.mlp\.fc1\.(weight|bias)", r"\1|blocks.\2.mlp.widen.\3"),
-    (r"(decoder\.|)(?:encoder\.)?blocks\.(\d+)\.mlp\.fc2\.(weight|bias)", r"\1|blocks.\2.mlp.narrow.\3"),
-    (r"(?:encoder\.norm|fc_norm|norm)\.(weight|bias)", r"norm.\1"),
-    (r"head\.(weight|bias)", r"head.\1"),
-    (r"encoder_to_decoder\.weight", r"narrow.weight"),
-    (r"mask_token", r"mask_token"),
-    (r"decoder\.(norm|head)\.(weight|bias)", r"decoder.\1.\2"),
+_FILE_NAMES = (
+    (r"^(embeddings|encoder\.layer|layernorm)\.", r"videomae.\1."),
+    (r"\.attention\.attention\.q_bias$", ".attention.attention.query.bias"),
+    (r"\.attention\.attention\.v_bias$", ".attention.attention.value.bias"),
 )
+"""What transformers' files call the biases, and what its models in memory call them since version 5; and the names of a
+bare encoder, which lack the model's own."""
 
-_LAYER = r"(?:videomae\.encoder\.layer|(decoder\.)decoder_layers)\.(\d+)"
+_OFFICIAL_PREFIX = ((r"^encoder\.(patch_embed|blocks)\.", r"\1."),)
+"""Pre-training files of the official code hold the encoder under a name of its own."""
 
-_TRANSFORMERS: _Rules = (
-    (r"videomae\.embeddings\.patch_embeddings\.projection\.(weight|bias)", r"encoder.embedding.project.\1"),
-    (_LAYER + r"\.layernorm_before\.(weight|bias)", r"\1|blocks.\2.attention.norm.\3"),
-    (_LAYER + r"\.layernorm_after\.(weight|bias)", r"\1|blocks.\2.mlp.norm.\3"),
-    (_LAYER + r"\.attention\.attention\.(query|key|value)\.weight", r"\1|blocks.\2.attention.qkv.\3"),
-    (_LAYER + r"\.attention\.attention\.(?:q_bias|query\.bias)", r"\1|blocks.\2.attention.qkv.query_bias"),
-    (_LAYER + r"\.attention\.attention\.(?:v_bias|value\.bias)", r"\1|blocks.\2.attention.qkv.value_bias"),
-    (_LAYER + r"\.attention\.output\.dense\.(weight|bias)", r"\1|blocks.\2.attention.out.\3"),
-    (_LAYER + r"\.intermediate\.dense\.(weight|bias)", r"\1|blocks.\2.mlp.widen.\3"),
-    (_LAYER + r"\.output\.dense\.(weight|bias)", r"\1|blocks.\2.mlp.narrow.\3"),
-    (r"(?:fc_norm|videomae\.layernorm)\.(weight|bias)", r"norm.\1"),
-    (r"classifier\.(weight|bias)", r"head.\1"),
-    (r"encoder_to_decoder\.weight", r"narrow.weight"),
-    (r"mask_token", r"mask_token"),
-    (r"decoder\.(norm|head)\.(weight|bias)", r"decoder.\1.\2"),
-)
+_TRANSFORMERS_EMBEDDING = "videomae.embeddings.patch_embeddings.projection"
 
 
-def from_official(state_dict: Mapping[str, Shaped[Tensor, "..."]]) -> dict[str, Tensor]:
-    """Map the weights of an official file, pre-trained or fine-tuned, to ours.
+def make_schemas(config: VideoMAEConfig) -> tuple[Schema, ...]:
+    """List the schemas of files that a classifier of this configuration can be started from."""
+    official, transformers = _name_encoder(config, 0), _name_encoder(config, 1)
+    left_behind = r"encoder\.norm\..*|norm\..*|videomae\.layernorm\..*|encoder_to_decoder\..*|mask_token|decoder\..*"
+    return (
+        Schema(
+            "a VideoMAE pre-training of tubelet",
+            r"narrow\.weight",
+            tuple(Rule((key,), (key,), _pass) for key in _list_own_encoder(config)),
+            ignored=r"norm\..*|narrow\..*|mask_token|decoder\..*",
+            fresh=r"(norm|head)\..*",
+        ),
+        Schema(
+            "transformers' VideoMAE pre-training",
+            r"decoder\.decoder_layers\.0\.layernorm_before\.weight",
+            transformers,
+            aliases=_FILE_NAMES,
+            ignored=left_behind,
+            fresh=r"(norm|head)\..*",
+        ),
+        Schema(
+            "transformers' VideoMAE encoder",
+            r"videomae\.layernorm\.weight" if config.pooling == "mean" else "$^",
+            transformers + same("head", "classifier"),
+            aliases=_FILE_NAMES,
+            ignored=left_behind,
+            fresh=r"(norm|head)\..*",
+        ),
+        make_classifier_schema(config),
+        Schema(
+            "the official VideoMAE pre-training",
+            r"encoder_to_decoder\.weight",
+            official,
+            aliases=_OFFICIAL_PREFIX,
+            ignored=left_behind,
+            fresh=r"(norm|head)\..*",
+        ),
+        Schema(
+            "the official VideoMAE",
+            r"blocks\.0\.attn\.q_bias|fc_norm\.weight",
+            official + same("norm", "fc_norm") + same("head", "head"),
+        ),
+    )
 
-    Args:
-        state_dict: what the file holds under `model` or `module`.
 
-    Raises:
-        CheckpointError: a key that VideoMAE does not have, such as those of LayerScale or learned positions.
+def make_classifier_schema(config: VideoMAEConfig) -> Schema:
+    """State how transformers names the weights of a classifier of this configuration.
 
-    Source: github.com/MCG-NJU/VideoMAE, modeling_finetune.py and modeling_pretrain.py.
+    Its classifier normalizes the mean with `fc_norm`, and the tokens with `layernorm` where it takes the first one.
     """
-    return _finish(_rename(state_dict, _OFFICIAL, "the official VideoMAE"))
+    norm = "fc_norm" if config.pooling == "mean" else "videomae.layernorm"
+    rules = _name_encoder(config, 1) + same("norm", norm) + same("head", "classifier")
+    sign = r"videomae\.embeddings\.patch_embeddings\.projection\.weight"
+    return Schema("transformers' VideoMAE", sign, rules, aliases=_FILE_NAMES)
 
 
-def from_transformers(state_dict: Mapping[str, Shaped[Tensor, "..."]]) -> dict[str, Tensor]:
-    """Map the weights of a transformers folder, pre-trained or for classification, to ours.
+def make_pretraining_schemas(config: PretrainingConfig) -> tuple[Schema, ...]:
+    """List the schemas of files that a pre-training of this configuration can go on from."""
+    shared = (
+        *same("narrow", "encoder_to_decoder", ("weight",)),
+        recast("mask_token", "mask_token", "1 1 dim -> dim"),
+        *same("decoder.norm", "decoder.norm"),
+        *same("decoder.head", "decoder.head"),
+    )
+    official = (
+        *_name_encoder(config.encoder, 0),
+        *_name_blocks(config.encoder, "decoder.blocks.{i}", "decoder.blocks.{i}", 0),
+        *same("norm", "encoder.norm"),
+        *shared,
+    )
+    transformers = (
+        *_name_encoder(config.encoder, 1),
+        *_name_blocks(config.encoder, "decoder.blocks.{i}", "decoder.decoder_layers.{i}", 1),
+        *same("norm", "videomae.layernorm"),
+        *shared,
+    )
+    return (
+        Schema(
+            "transformers' VideoMAE pre-training",
+            r"decoder\.decoder_layers\.0\.layernorm_before\.weight",
+            transformers,
+            aliases=_FILE_NAMES,
+        ),
+        Schema(
+            "the official VideoMAE pre-training",
+            r"encoder_to_decoder\.weight",
+            official,
+            aliases=_OFFICIAL_PREFIX,
+        ),
+    )
 
-    Both names of the biases are taken: `q_bias` and `v_bias`, as the folders hold them, and `query.bias` and
-    `value.bias`, as transformers 5 has them in memory.
 
-    Raises:
-        CheckpointError: a key that VideoMAE does not have, or a block that lacks query, key or value.
-    """
-    named = _rename(state_dict, _TRANSFORMERS, "transformers' VideoMAE")
-    for key in [key for key in named if key.endswith(".qkv.query")]:
-        stem = key.removesuffix("query")
-        parts = [named.pop(f"{stem}{part}", None) for part in ("query", "key", "value")]
-        found = [part for part in parts if part is not None]
-        if len(found) < len(parts):
-            raise CheckpointError(
-                f"{stem}weight needs query, key and value - found {len(found)} of them - "
-                "the file is incomplete; fetch it again."
-            )
-        named[f"{stem}weight"] = torch.cat(found)
-    return _finish(named)
+def _pass(*values: Any) -> tuple[Any, ...]:
+    return values
+
+
+def _list_own_encoder(config: VideoMAEConfig) -> list[str]:
+    """List the templates of our own encoder's weights, to take them from a pre-training of our own."""
+    layers = ["attention.norm", "attention.out", "mlp.norm", "mlp.widen", "mlp.narrow"]
+    keys = [f"encoder.blocks.{{i}}.{layer}.{part}" for layer in layers for part in ("weight", "bias")]
+    qkv = ["weight", "query_bias", "value_bias"] if config.qkv_bias == "query_value" else ["weight"]
+    keys += [f"encoder.blocks.{{i}}.attention.qkv.{part}" for part in qkv]
+    return [*keys, "encoder.embedding.project.weight", "encoder.embedding.project.bias"]
+
+
+def _name_encoder(config: VideoMAEConfig, column: int) -> tuple[Rule, ...]:
+    kt, kh, kw = config.tubelet
+    embedding = ("patch_embed.proj", _TRANSFORMERS_EMBEDDING)[column]
+    pattern = "dim channel kt kh kw -> dim (channel kt kh kw)"
+    return (
+        recast("encoder.embedding.project.weight", f"{embedding}.weight", pattern, kt=kt, kh=kh, kw=kw),
+        *same("encoder.embedding.project", embedding, ("bias",)),
+        *_name_blocks(config, "encoder.blocks.{i}", ("blocks.{i}", "videomae.encoder.layer.{i}")[column], column),
+    )
+
+
+def _name_blocks(config: VideoMAEConfig, ours: str, theirs: str, column: int) -> tuple[Rule, ...]:
+    """Name the layers of a stack of blocks, the encoder's or the decoder's."""
+    rules = [
+        rule for own, names in _BLOCK_LAYERS.items() for rule in same(f"{ours}.{own}", f"{theirs}.{names[column]}")
+    ]
+    stem = f"{theirs}.{('attn', 'attention.attention')[column]}"
+    if column:
+        rules.append(join(f"{ours}.attention.qkv.weight", [f"{stem}.{part}.weight" for part in _QKV]))
+    else:
+        rules += same(f"{ours}.attention.qkv", f"{stem}.qkv", ("weight",))
+    if config.qkv_bias == "query_value":
+        for own, *names in _BIASES:
+            rules.append(Rule((f"{ours}.attention.qkv.{own}",), (f"{stem}.{names[column]}",), _pass, _pass))
+    return tuple(rules)
+
+
+_QKV = ("query", "key", "value")
 
 
 def plan_changes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the hyper-parameters out of the `config.json` of a transformers folder: what `create_model` is to change.
+    """Read the hyper-parameters out of a transformers `config.json`: what `create_model` is to change.
 
-    Two of its statements are not taken over. Of 16 heads in the small size, 6 are made, with a warning: the official
-    model has 6, and tensors of both have the same shapes. And pre-trained folders ask for classification from the
-    first token; the mean is used, unless the folder's `architectures` names a classifier that was trained so.
+    Two of its statements are not taken over. Where MCG-NJU's own small models state 16 heads, 6 are made, with a
+    warning: the official model has 6, and tensors of both have the same shapes. And pre-trained folders ask for
+    classification from the first token; the mean is used, unless the folder's `architectures` names a classifier that
+    was trained so.
 
     Args:
-        config: the file as a dictionary; what it leaves out has transformers' default.
+        config: the file as a dictionary; what it leaves out has transformers' default. `_name_or_path` is the hub id
+            that the folder is known by.
 
     Raises:
         ConfigError: a setting that no model here has.
     """
     read = {**_DEFAULTS, **config}
-    if read["hidden_act"] != "gelu":
-        raise ConfigError(f"hidden_act must be gelu - found {read['hidden_act']} - other activations are not offered.")
     heads = read["num_attention_heads"]
-    if (read["hidden_size"], heads) == (384, 16):
+    if str(read["_name_or_path"]).startswith(_WRONG_HEADS) and heads == 16:
         warn("config.json states 16 heads for VideoMAE small; the official model has 6, which are used.", stacklevel=2)
         heads = 6
-    height, width = _to_pair(read["image_size"])
-    patch_height, patch_width = _to_pair(read["patch_size"])
+    height, width = to_pair(read["image_size"])
+    patch_height, patch_width = to_pair(read["patch_size"])
     classifier = "VideoMAEForVideoClassification" in (read["architectures"] or ())
     first = classifier and not read["use_mean_pooling"]
     return {
@@ -144,12 +225,48 @@ def plan_changes(config: Mapping[str, Any]) -> dict[str, Any]:
         "mlp_dim": read["intermediate_size"],
         "qkv_bias": "query_value" if read.get("qkv_bias", read["qv_bias"]) else "none",
         "pooling": "first" if first else "mean",
+        "gelu": choose_gelu(read["hidden_act"]),
         "eps": read["layer_norm_eps"],
         "final_eps": read["layer_norm_eps"] if first else 1e-5,
+        "attention_dropout": float(read["attention_probs_dropout_prob"]),
     }
 
 
+def describe(config: VideoMAEConfig) -> dict[str, Any]:
+    """State a model's hyper-parameters as transformers' `config.json` does.
+
+    Raises:
+        ConfigError: transformers has no such VideoMAE.
+    """
+    needed = config.eps if config.pooling == "first" else 1e-5
+    if config.final_eps != needed:
+        raise ConfigError(
+            f"transformers' VideoMAE has final_eps={needed} - found {config.final_eps} - build the model anew with "
+            f"final_eps={needed} if logits may differ in the sixth digit, or keep it in tubelet's own format."
+        )
+    pair = [config.tubelet[1], config.tubelet[2]]
+    return {
+        "image_size": config.height if config.height == config.width else [config.height, config.width],
+        "patch_size": pair[0] if pair[0] == pair[1] else pair,
+        "num_channels": config.channels,
+        "num_frames": config.frames,
+        "tubelet_size": config.tubelet[0],
+        "hidden_size": config.dim,
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": config.heads,
+        "intermediate_size": config.mlp_dim,
+        "hidden_act": name_gelu(config.gelu),
+        "attention_probs_dropout_prob": config.attention_dropout,
+        "layer_norm_eps": config.eps,
+        "qkv_bias": config.qkv_bias == "query_value",
+        "use_mean_pooling": config.pooling == "mean",
+    }
+
+
+_WRONG_HEADS = "MCG-NJU/videomae-small"
+
 _DEFAULTS: dict[str, Any] = {
+    "_name_or_path": "",
     "architectures": None,
     "image_size": 224,
     "patch_size": 16,
@@ -161,39 +278,8 @@ _DEFAULTS: dict[str, Any] = {
     "num_attention_heads": 12,
     "intermediate_size": 3072,
     "hidden_act": "gelu",
+    "attention_probs_dropout_prob": 0.0,
     "layer_norm_eps": 1e-12,
     "qv_bias": True,
     "use_mean_pooling": True,
 }
-
-
-def _to_pair(size: Any) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
-def _rename(state: Mapping[str, Tensor], rules: _Rules, source: str) -> dict[str, Tensor]:
-    """Rename every key by the one rule that it matches; a `|` stands for the encoder where nothing is before it."""
-    named: dict[str, Tensor] = {}
-    for key, value in state.items():
-        for pattern, ours in rules:
-            match = re.fullmatch(pattern, key)
-            if match:
-                stem, bar, rest = match.expand(ours).rpartition("|")
-                named[(stem or "encoder.") + rest if bar else rest] = value
-                break
-        else:
-            raise CheckpointError(
-                f"{source} has no weight '{key}' - found it among {len(state)} keys - "
-                "is this a file of another model, or are its keys still under a prefix?"
-            )
-    return named
-
-
-def _finish(named: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Bring the kernel of the embedding and the mask token into our shapes."""
-    kernel = named.get("encoder.embedding.project.weight")
-    if kernel is not None:
-        named["encoder.embedding.project.weight"] = TubeletEmbedding.flatten_kernel(kernel)
-    if "mask_token" in named:
-        named["mask_token"] = named["mask_token"].flatten()
-    return named

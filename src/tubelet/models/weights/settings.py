@@ -1,0 +1,40 @@
+"""Read and write single settings of a transformers `config.json`, in the terms of our configurations."""
+
+from typing import Any, Literal
+
+from tubelet.errors import ConfigError
+
+__all__ = ["choose_gelu", "name_gelu", "to_pair"]
+
+Gelu = Literal["tanh", "none"]
+
+_GELUS: dict[str, Gelu] = {
+    "gelu": "none",
+    "gelu_python": "none",
+    "gelu_new": "tanh",
+    "gelu_fast": "tanh",
+    "gelu_pytorch_tanh": "tanh",
+    "gelu_accurate": "tanh",
+}
+"""Their activations that are GELU: exact, or by its tanh approximation."""
+
+
+def choose_gelu(name: Any) -> Gelu:
+    """Return which of our activations one of theirs is.
+
+    Raises:
+        ConfigError: an activation that no model here has.
+    """
+    if name not in _GELUS:
+        raise ConfigError(f"hidden_act must be one of {', '.join(_GELUS)} - found {name} - others are not offered.")
+    return _GELUS[name]
+
+
+def name_gelu(gelu: Gelu) -> str:
+    """Return their name of one of our activations."""
+    return "gelu" if gelu == "none" else "gelu_pytorch_tanh"
+
+
+def to_pair(size: Any) -> tuple[int, int]:
+    """Return height and width of a size that is one number or two."""
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
