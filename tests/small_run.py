@@ -6,13 +6,20 @@ from pathlib import Path
 import av
 import numpy as np
 
+from tubelet.recipes.pretraining import (
+    PretrainingData,
+    PretrainingModel,
+    PretrainingOptimizer,
+    PretrainingRecipe,
+    PretrainingSchedule,
+)
 from tubelet.recipes.recipe import DataRecipe, ModelRecipe, OptimizerRecipe, Recipe, TrainingRecipe
 from tubelet.training.train import train
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
 from tubelet.video.synthetic import make_world
 
-__all__ = ["make_small_run", "make_tiny_recipe", "write_clip"]
+__all__ = ["make_small_run", "make_tiny_pretraining", "make_tiny_recipe", "write_clip"]
 
 
 def make_tiny_recipe(source: str, **training) -> Recipe:
@@ -24,6 +31,16 @@ def make_tiny_recipe(source: str, **training) -> Recipe:
         augmentation=Augmentation(horizontal_flip=0.0),
         optimizer=OptimizerRecipe(lr=3e-3),
         training=TrainingRecipe(**{"epochs": 2, "batch": 8, **training}),
+    )
+
+
+def make_tiny_pretraining(source: str, **training) -> PretrainingRecipe:
+    return PretrainingRecipe(
+        data=PretrainingData(source=source, workers=0),
+        model=PretrainingModel("videomae_nano", changes={"depth": 1, "dim": 32, "heads": 2, "mlp_dim": 64}),
+        input=InputSpec(frames=8, height=16, width=16, differences="append"),
+        optimizer=PretrainingOptimizer(lr=3e-3),
+        training=PretrainingSchedule(**{"epochs": 2, "batch": 8, **training}),
     )
 
 

@@ -6,10 +6,11 @@ import shutil
 import pytest
 import torch
 
-from tubelet import classifier as module
 from tubelet import files
-from tubelet.classifier import CONFIG_NAME, WEIGHTS_NAME, Classifier
+from tubelet import model_folder as module
+from tubelet.classifier import Classifier
 from tubelet.errors import CheckpointError
+from tubelet.model_folder import CONFIG_NAME, WEIGHTS_NAME
 from tubelet.models import create_model
 from tubelet.video.spec import InputSpec
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tubelet.prediction.load import load as load
     from tubelet.prediction.predict import predict as predict
     from tubelet.recipes.recipe import Recipe as Recipe
+    from tubelet.training.pretraining import pretrain as pretrain
     from tubelet.training.train import train as train
     from tubelet.video.clip import Clip as Clip
     from tubelet.video.source import Video as Video
@@ -42,6 +43,7 @@ _HOMES = {
     "list_models": "tubelet.models",
     "load": "tubelet.prediction.load",
     "predict": "tubelet.prediction.predict",
+    "pretrain": "tubelet.training.pretraining",
     "train": "tubelet.training.train",
 }
 
@@ -59,6 +61,7 @@ __all__ = [
     "list_models",
     "load",
     "predict",
+    "pretrain",
     "train",
 ]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from run_command import run
-from small_run import make_tiny_recipe, write_clip
+from small_run import make_tiny_pretraining, make_tiny_recipe, write_clip
 from tubelet.config import write_config
 
 
@@ -46,6 +46,24 @@ def test_options_win_over_the_file_and_both_are_stored(world, config, tmp_path, 
     stored = (tmp_path / "a" / "config.yaml").read_text()
     assert "weight_decay: 0.125" in stored
     assert "lr: 0.003" in stored
+
+
+def test_pretrain_says_what_it_looks_at_and_what_comes_next(world, tmp_path, capsys):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(write_config(make_tiny_pretraining("")))
+    options = ["--config", path, "--runs", tmp_path, "--name", "seen", "--epochs", 1, "--mask-ratio", 0.5]
+    status, out, _ = run("pretrain", world, *options, capsys=capsys)
+    assert status == 0, out
+    assert "32 clips to learn from, without labels, 8 held out to measure the loss; 12 test clips are never" in out
+    assert "50% hidden" in out
+    assert f"next: tubelet train DATA --weights {tmp_path / 'seen'}" in out
+    assert "mask_ratio: 0.5" in (tmp_path / "seen" / "config.yaml").read_text()
+    status, out, _ = run("pretrain", "--resume", "--runs", tmp_path, "--name", "seen", "--json", capsys=capsys)
+    assert (status, json.loads(out)["epochs"]) == (0, 1)
+    status, _, err = run("predict", tmp_path / "seen", "clip.mp4", capsys=capsys)
+    assert status == 1
+    assert "no classes yet" in err
+    assert f"tubelet train DATA --weights {tmp_path / 'seen'}" in err
 
 
 def test_a_run_is_not_replaced_unless_it_is_asked_for(world, config, tmp_path, capsys):

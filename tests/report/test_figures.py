@@ -216,6 +216,15 @@ def test_many_classes_are_sorted_and_the_extremes_told(tmp_path, drawn):
     assert "2 without a clip, such as c6" in read_texts(drawn[0].axes[1])[0]
 
 
+def test_frames_of_three_stacked_pictures_get_room_for_all_of_them(tmp_path):
+    tall = np.zeros((8, 48, 16, 3), np.uint8)
+    draw_contact_sheet([tall], ["a"], tmp_path / "a.png")
+    draw_contact_sheet([tall], ["a"], tmp_path / "b.png", stacked=3)
+    with Image.open(tmp_path / "a.png") as plain, Image.open(tmp_path / "b.png") as stacked:
+        assert stacked.height > 1.3 * plain.height
+        assert stacked.width == plain.width
+
+
 def test_a_contact_sheet_shows_first_to_last_frame_of_every_clip(tmp_path, drawn):
     clips = [
         np.full((30, 20, 30, 3), 200, np.uint8) * (np.arange(30) % 30 / 29)[:, None, None, None],

@@ -1,6 +1,6 @@
 """Train one small run to its end, and the same run killed again and again; print what came out of both.
 
-    python kill_runs.py FOLDER KILLS SEED WORKERS
+    python kill_runs.py FOLDER KILLS SEED WORKERS train|pretrain
 
 Runs as a program of its own: the parent imports everything once and forks a child for each attempt, which it kills with
 SIGKILL at a random moment; what the child had not written is gone, as when the power fails.
@@ -19,8 +19,16 @@ from pathlib import Path
 import torch
 
 import tubelet.cli.progress
+import tubelet.training.pretraining
 import tubelet.training.train  # noqa: F401 - imported before the fork, so that attempts start at once
-from tubelet import train
+from tubelet import pretrain, train
+from tubelet.recipes.pretraining import (
+    AnyRecipe,
+    PretrainingData,
+    PretrainingModel,
+    PretrainingRecipe,
+    PretrainingSchedule,
+)
 from tubelet.recipes.recipe import DataRecipe, ModelRecipe, Recipe, TrainingRecipe
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
@@ -38,14 +46,26 @@ def make_recipe(data: str, workers: int) -> Recipe:
     )
 
 
-def attempt(recipe: Recipe, folder: Path, name: str, kill_after_s: float | None) -> int:
+def make_pretraining(data: str, workers: int) -> PretrainingRecipe:
+    changes = {"depth": 2, "dim": 32, "heads": 2, "mlp_dim": 64, "drop_path": 0.1}
+    return PretrainingRecipe(
+        data=PretrainingData(source=data, workers=workers, cache_mb=50),
+        model=PretrainingModel("videomae_nano", changes=changes),
+        input=InputSpec(frames=8, height=16, width=16, differences="append"),
+        augmentation=Augmentation(horizontal_flip=0.5, shift=0.2),
+        training=PretrainingSchedule(epochs=4, batch=4, accumulate=2, save_every_steps=3),
+    )
+
+
+def attempt(recipe: AnyRecipe, folder: Path, name: str, kill_after_s: float | None) -> int:
     """Train or go on in a child; return its exit status (negative: killed)."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
             is_begun = (folder / name / "config.yaml").exists()
-            train(recipe=recipe, name=name, runs=folder, resume=is_begun)
+            command = train if isinstance(recipe, Recipe) else pretrain
+            command(recipe=recipe, name=name, runs=folder, resume=is_begun)
             status = 0
         finally:
             os._exit(status)
@@ -76,7 +96,8 @@ def describe(folder: Path) -> dict[str, object]:
     return {
         "state": digest.hexdigest(),
         "best": hashlib.sha256((folder / "model" / "model.safetensors").read_bytes()).hexdigest(),
-        "metrics": [row.split(",")[:6] for row in rows],
+        # The last two columns are times.
+        "metrics": [row.split(",")[:-2] for row in rows],
         "leftovers": sorted(path.name for path in folder.iterdir() if path.name.startswith(".")),
     }
 
@@ -85,7 +106,8 @@ def main() -> None:
     torch.set_num_threads(1)
     folder, kills, seed, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     manifest = make_world("speed", folder / "world", clips={"train": 44, "val": 8}, frames=8, height=16, width=16)
-    recipe = make_recipe(os.fspath(manifest), workers)
+    make = {"train": make_recipe, "pretrain": make_pretraining}[sys.argv[5]]
+    recipe = make(os.fspath(manifest), workers)
     started = time.monotonic()
     assert attempt(recipe, folder, "whole", None) == 0
     whole_s = time.monotonic() - started

@@ -10,9 +10,9 @@ import pytest
 PROGRAM = Path(__file__).with_name("kill_runs.py")
 
 
-def run_with_kills(folder: Path, kills: int, seed: int, workers: int) -> dict:
-    command = [sys.executable, str(PROGRAM), str(folder), str(kills), str(seed), str(workers)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+def run_with_kills(folder: Path, kills: int, seed: int, workers: int, command: str = "train") -> dict:
+    arguments = [str(folder), str(kills), str(seed), str(workers), command]
+    done = subprocess.run([sys.executable, str(PROGRAM), *arguments], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -28,6 +28,19 @@ def check_equal(outcome: dict) -> None:
 def test_a_run_killed_four_times_ends_with_the_same_bits(tmp_path):
     outcome = run_with_kills(tmp_path, kills=4, seed=1, workers=0)
     assert outcome["kills"] == 4
+    check_equal(outcome)
+
+
+def test_a_pretraining_killed_three_times_ends_with_the_same_bits(tmp_path):
+    outcome = run_with_kills(tmp_path, kills=3, seed=2, workers=0, command="pretrain")
+    assert outcome["kills"] == 3
+    check_equal(outcome)
+
+
+@pytest.mark.slow
+def test_a_pretraining_killed_twenty_times_ends_with_the_same_bits(tmp_path):
+    outcome = run_with_kills(tmp_path, kills=20, seed=8, workers=2, command="pretrain")
+    assert outcome["kills"] == 20
     check_equal(outcome)
 
 

@@ -22,7 +22,7 @@ from tubelet.files import write_sealed
 from tubelet.models import create_model, list_models
 from tubelet.recipes.recipe import ModelRecipe, OptimizerRecipe, Recipe, TrainingRecipe
 from tubelet.recipes.shipped import MOVING_SHAPES, make_moving_shapes, resolve_recipe
-from tubelet.training.loop import train_epoch, validate
+from tubelet.training.loop import Classification, train_epoch, validate
 from tubelet.training.optimizer import Schedule, make_optimizer
 from tubelet.training.progress import Quiet
 from tubelet.training.run import Run, load_checkpoint
@@ -58,7 +58,8 @@ def make_batches(count, size=8):
 def run_epoch(classifier, batches, recipe, epoch=0):
     optimizer = make_optimizer(classifier.model, recipe.optimizer)
     schedule = Schedule(recipe.optimizer.lr, 0.0, 0, 100)
-    return train_epoch(classifier, batches, optimizer, schedule, recipe, num_batches=len(batches), epoch=epoch)
+    task = Classification(classifier, recipe)
+    return train_epoch(task, batches, optimizer, schedule, recipe, num_batches=len(batches), epoch=epoch)
 
 
 def test_the_loop_learns_what_can_be_learned():

@@ -18,6 +18,7 @@ from tubelet.cli.doctor import report_doctor
 from tubelet.cli.evaluate import evaluate_model
 from tubelet.cli.models import show_models, weights_app
 from tubelet.cli.predict import predict_sources
+from tubelet.cli.pretrain import pretrain_model
 from tubelet.cli.train import train_model
 from tubelet.errors import ConfigError, TubeletError, UnknownName
 from tubelet.registry import load_plugin
@@ -34,6 +35,7 @@ app = App(
     version_flags=["--version"],
 )
 app.command(train_model, name="train")
+app.command(pretrain_model, name="pretrain")
 app.command(evaluate_model, name="evaluate")
 app.command(predict_sources, name="predict")
 app.command(show_models, name="models")
@@ -68,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         sys.exit(_explain_refusal(console, error))
     except KeyboardInterrupt:
-        console.print("tubelet: stopped; 'tubelet train --resume --name RUN' goes on with an interrupted training.")
+        console.print(
+            "tubelet: stopped; --resume --name RUN goes on with an interrupted 'tubelet train' or 'tubelet pretrain'."
+        )
         sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)
 

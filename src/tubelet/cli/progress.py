@@ -13,12 +13,14 @@ from tubelet.config import flatten
 from tubelet.data.dataset import BadSample
 from tubelet.data.manifest import Manifest
 from tubelet.models import WeightReport
+from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.loop import Totals
+from tubelet.training.pretraining import PretrainingResult
 from tubelet.training.train import TrainResult
 from tubelet.video.spec import InputSpec
 
-__all__ = ["Terminal", "print_train_result"]
+__all__ = ["PretrainingTerminal", "Terminal", "print_pretraining_result", "print_train_result"]
 
 SLOW_DATA = 0.4
 """Share of an epoch spent waiting for data from which advice is given."""
@@ -55,17 +57,16 @@ class Terminal:
         """Show how much of the data is there."""
         self._show("making data", done, total, "")
 
-    def on_start(self, folder: Path, recipe: Recipe, manifest: Manifest, model: nn.Module) -> None:
+    def on_start(self, folder: Path, recipe: AnyRecipe, manifest: Manifest, model: nn.Module) -> None:
         """Print what is trained on what, with effective values."""
         values = flatten(recipe)
-        counts = ", ".join(f"{len(manifest.select(split))} {split}" for split in manifest.counts())
         parameters = sum(parameter.numel() for parameter in model.parameters())
         spec = recipe.input
         self.console.print(f"run     {folder}")
-        self.console.print(f"data    {manifest.origin}: {len(manifest.classes)} classes, {counts}")
+        self.console.print(f"data    {manifest.origin}: {self._describe_data(manifest)}", markup=False)
         self.console.print(
             f"model   {recipe.model.name}, {parameters:,} parameters, from {recipe.model.source or 'scratch'}; "
-            f"{spec.frames} frames of {_describe_frame(spec)}"
+            f"{spec.frames} frames of {_describe_frame(spec)}{self._describe_mask(recipe)}"
         )
         self.console.print(
             f"steps   batch {values['training.batch']} x {values['training.accumulate']}, "
@@ -79,14 +80,14 @@ class Terminal:
 
     def on_step(self, epoch: int, done: int, num_batches: int, totals: Totals) -> None:
         """Move the bar."""
-        self._show(f"epoch {epoch + 1}", done, num_batches, f"loss {totals.loss:.3f}  top-1 {totals.top1:.1%}")
+        self._show(f"epoch {epoch + 1}", done, num_batches, self._describe_totals(totals))
 
     def on_epoch(self, row: Mapping[str, float]) -> None:
         """Print the epoch's line: what was learned, and what the time went into."""
         wait_s, compute_s = row["wait_s"], row["compute_s"]
-        held_out = f"  val {row['val_loss']:.3f} {row['val_top1']:6.1%}" if row["val_top1"] == row["val_top1"] else ""
+        held_out = f"  val {self._describe_row(row, 'val')}" if row["val_loss"] == row["val_loss"] else ""
         self.console.print(
-            f"epoch {row['epoch']:>3.0f}  train {row['train_loss']:.3f} {row['train_top1']:6.1%}{held_out}"
+            f"epoch {row['epoch']:>3.0f}  train {self._describe_row(row, 'train')}{held_out}"
             f"  waiting {wait_s:.1f} s, computing {compute_s:.1f} s"
         )
         if not self.has_advised and row["epoch"] > 1 and wait_s > SLOW_DATA * (wait_s + compute_s) and wait_s > 2:
@@ -112,6 +113,21 @@ class Terminal:
         """Say that the held-out clips are next."""
         self._show("evaluating", 0, 1, f"after {len(history)} epochs")
 
+    def _describe_data(self, manifest: Manifest) -> str:
+        counts = ", ".join(f"{len(manifest.select(split))} {split}" for split in manifest.counts())
+        return f"{len(manifest.classes)} classes, {counts}"
+
+    def _describe_mask(self, recipe: AnyRecipe) -> str:
+        if isinstance(recipe, Recipe):
+            return ""
+        return f"; {recipe.model.mask_ratio:.0%} hidden"
+
+    def _describe_totals(self, totals: Totals) -> str:
+        return f"loss {totals.loss:.3f}  top-1 {totals.top1:.1%}"
+
+    def _describe_row(self, row: Mapping[str, float], side: str) -> str:
+        return f"{row[f'{side}_loss']:.3f} {row[f'{side}_top1']:6.1%}"
+
     def _show(self, description: str, done: int, total: int, note: str) -> None:
         if self.task is None:
             self.task = self.progress.add_task(description, total=total, note=note)
@@ -122,6 +138,38 @@ def _describe_frame(spec: InputSpec) -> str:
     if spec.kind == "features":
         return f"{spec.channels} features"
     return f"{spec.height}x{spec.width}, {spec.sampling}, differences {spec.differences}"
+
+
+class PretrainingTerminal(Terminal):
+    """Listen to a pre-training and show it: there is a loss, and no accuracy."""
+
+    def on_end(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Do nothing: no evaluation follows."""
+
+    def _describe_data(self, manifest: Manifest) -> str:
+        train, val, test = (len(manifest.select(split)) for split in ("train", "val", "test"))
+        spared = f"; {test} test clips are never looked at" if test else ""
+        return f"{train} clips to learn from, without labels, {val} held out to measure the loss{spared}"
+
+    def _describe_totals(self, totals: Totals) -> str:
+        return f"loss {totals.loss:.4f}"
+
+    def _describe_row(self, row: Mapping[str, float], side: str) -> str:
+        return f"{row[f'{side}_loss']:.4f}"
+
+
+def print_pretraining_result(result: PretrainingResult, *, as_json: bool) -> None:
+    """Print what a pre-training reached, where it lies and what comes next."""
+    figures = {"epochs": result.epochs, "train_loss": result.train_loss, "val_loss": result.val_loss}
+    if as_json:
+        plain = {name: None if value != value else value for name, value in figures.items()}  # noqa: PLR0124 - not a number
+        print(json.dumps({"folder": str(result.folder), **plain}))  # noqa: T201
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    held_out = f", {result.val_loss:.4f} on held-out clips" if result.val_loss == result.val_loss else ""
+    console.print(f"loss {result.train_loss:.4f}{held_out} after {result.epochs} epochs")
+    console.print(f"{result.folder}: model/, reconstruction.png, curves.png, metrics.csv", markup=False)
+    console.print(f"next: tubelet train DATA --weights {result.folder}", markup=False)
 
 
 def print_train_result(result: TrainResult, *, as_json: bool) -> None:

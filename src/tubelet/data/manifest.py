@@ -24,7 +24,7 @@ from tubelet.data.tables import TABLE_SUFFIXES, read_table
 from tubelet.errors import DataError, name_nearest
 from tubelet.video.decoders.images import list_images
 
-__all__ = ["UNSPLIT", "Manifest", "Sample", "check_manifest", "read_manifest"]
+__all__ = ["UNSPLIT", "Manifest", "Sample", "check_manifest", "group_samples", "read_manifest"]
 
 UNSPLIT = "unsplit"
 """What counts call the samples that have no split yet."""
@@ -134,7 +134,7 @@ def read_manifest(source: str | Path, *, group_by: str | None = None) -> Manifes
     """
     path = Path(os.path.abspath(source))  # noqa: PTH100 - resolve() would replace links by what they point to
     reading = _read(path)
-    samples = tuple(_group(path, reading.samples, group_by))
+    samples = tuple(group_samples(path, reading.samples, group_by))
     check_problems(path, list(_find_contradictions(samples)))
     classes = reading.classes or tuple(sorted({sample.label for sample in samples}))
     return Manifest(samples, classes, str(path), reading.notes)
@@ -160,7 +160,7 @@ def _read(path: Path) -> Reading:
     raise DataError(f"cannot read '{path}' as labelled clips - the ending '{suffix}' is not known - {advice}.")
 
 
-def _group(path: Path, samples: Sequence[Sample], group_by: str | None) -> Iterator[Sample]:
+def group_samples(path: Path, samples: Sequence[Sample], group_by: str | None) -> Iterator[Sample]:
     """Give each sample its group: from the column asked for, its own, or a name as in UCF101."""
     if group_by is None or group_by == "group":
         if group_by and not any(sample.group for sample in samples):

@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 
 from tubelet import files
-from tubelet.classifier import CONFIG_NAME, WEIGHTS_NAME, Classifier
+from tubelet.classifier import Classifier
 from tubelet.errors import CheckpointError, name_nearest
+from tubelet.model_folder import CONFIG_NAME, WEIGHTS_NAME
 from tubelet.models.weights.folder import read_folder
 from tubelet.models.weights.source import WeightFiles, find_weights
 from tubelet.prediction.devices import choose_device

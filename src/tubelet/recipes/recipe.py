@@ -8,7 +8,15 @@ from tubelet.errors import ConfigError
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
 
-__all__ = ["DataRecipe", "ModelRecipe", "OptimizerRecipe", "Recipe", "TrainingRecipe"]
+__all__ = [
+    "AdamWRecipe",
+    "DataRecipe",
+    "ModelRecipe",
+    "OptimizerRecipe",
+    "Recipe",
+    "TrainingRecipe",
+    "check_fixed_fields",
+]
 
 
 @dataclass(frozen=True)
@@ -67,16 +75,23 @@ class ModelRecipe:
                 f"model.pretrained takes the published weights - found model.weights {self.weights!r} too - state one "
                 "of them."
             )
-        for name in ("name", "num_classes"):
-            if name in self.changes:
-                raise ConfigError(
-                    f"model.changes cannot change '{name}' - the data or model.name decides it - remove it."
-                )
+        check_fixed_fields(self.changes)
+
+
+def check_fixed_fields(changes: Mapping[str, object]) -> None:
+    """Refuse changes to what the data or the model's name decides.
+
+    Raises:
+        ConfigError: one of them is changed.
+    """
+    for name in ("name", "num_classes"):
+        if name in changes:
+            raise ConfigError(f"model.changes cannot change '{name}' - the data or model.name decides it - remove it.")
 
 
 @dataclass(frozen=True)
-class OptimizerRecipe:
-    """State how weights move."""
+class AdamWRecipe:
+    """State how weights move, whatever is learned."""
 
     lr: float = 1e-3
     """Peak learning rate of AdamW; 1e-3 suits small models from scratch, 1e-4 fine-tuning."""
@@ -90,8 +105,6 @@ class OptimizerRecipe:
     """Epochs in which the learning rate rises linearly from zero."""
     min_lr: float = 1e-6
     """Where the cosine ends."""
-    label_smoothing: float = 0.0
-    """Share of the target spread evenly over all classes; 0.1 is usual for long trainings."""
 
     def __post_init__(self) -> None:
         if not self.lr > 0:
@@ -102,6 +115,17 @@ class OptimizerRecipe:
             )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimizer.betas are shares - found {self.betas} - (0.9, 0.999) is usual.")
+
+
+@dataclass(frozen=True)
+class OptimizerRecipe(AdamWRecipe):
+    """State how weights move."""
+
+    label_smoothing: float = 0.0
+    """Share of the target spread evenly over all classes; 0.1 is usual for long trainings."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"optimizer.label_smoothing is a share - found {self.label_smoothing} - give 0 to 0.99.")
 

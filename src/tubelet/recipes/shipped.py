@@ -4,14 +4,31 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from tubelet.config import override, read_config
+from tubelet.recipes.pretraining import (
+    PretrainingData,
+    PretrainingModel,
+    PretrainingRecipe,
+    PretrainingSchedule,
+)
 from tubelet.recipes.recipe import DataRecipe, ModelRecipe, OptimizerRecipe, Recipe, TrainingRecipe
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
 
-__all__ = ["MOVING_SHAPES", "SHIPPED", "make_features", "make_moving_shapes", "resolve_recipe"]
+__all__ = [
+    "MOVING_SHAPES",
+    "SHIPPED",
+    "SHIPPED_PRETRAINING",
+    "make_features",
+    "make_moving_shapes",
+    "make_moving_shapes_pretraining",
+    "resolve_pretraining",
+    "resolve_recipe",
+]
+
+R = TypeVar("R", Recipe, PretrainingRecipe)
 
 _SHORT = MappingProxyType({"input.frames": 8, "input.sampling": "dense"})
 """Eight frames in a row, begun anywhere in training and in the middle otherwise: half the cost, the motion as slow."""
@@ -79,8 +96,21 @@ def make_features() -> Recipe:
     )
 
 
+def make_moving_shapes_pretraining() -> PretrainingRecipe:
+    """Pre-train a small VideoMAE on the clips of `moving-shapes`, without their labels, on a CPU."""
+    return PretrainingRecipe(
+        data=PretrainingData(source="moving-shapes", workers=0),
+        model=PretrainingModel("videomae_nano"),
+        input=InputSpec(frames=16, height=32, width=32, differences="append"),
+        augmentation=Augmentation(horizontal_flip=0.0, shift=0.5, shift_fill="wrap"),
+        training=PretrainingSchedule(epochs=10, batch=32),
+    )
+
+
 SHIPPED = {"moving-shapes": make_moving_shapes}
 """Recipes by the name of the data they are for."""
+SHIPPED_PRETRAINING = {"moving-shapes": make_moving_shapes_pretraining}
+"""The same for pre-training."""
 
 
 def _meet_features(recipe: Recipe, spec: InputSpec, source: str | None) -> Recipe:
@@ -111,22 +141,36 @@ def resolve_recipe(data: str | None, config: Path | None, changes: Mapping[str, 
     """
     if config is not None:
         return override(read_config(config, Recipe), changes, "command line")
-    base = SHIPPED[data]() if data in SHIPPED else Recipe()
+    model = str(changes.get("model.name", ""))
+    if data == "moving-shapes" and model in MOVING_SHAPES:
+        return override(make_moving_shapes(model), changes, "command line")
+    if model:
+        from tubelet.models import find_card
+
+        spec = find_card(model).input_spec
+        if spec.kind == "features":
+            met = _meet_features(make_features(), spec, changes.get("data.source", data))
+            return override(met, changes, "command line")
+    return _resolve(SHIPPED[data]() if data in SHIPPED else Recipe(), changes)
+
+
+def resolve_pretraining(data: str | None, config: Path | None, changes: Mapping[str, Any]) -> PretrainingRecipe:
+    """Decide everything a pre-training depends on, as `resolve_recipe` does for a training."""
+    if config is not None:
+        return override(read_config(config, PretrainingRecipe), changes, "command line")
+    return _resolve(SHIPPED_PRETRAINING[data]() if data in SHIPPED_PRETRAINING else PretrainingRecipe(), changes)
+
+
+def _resolve(base: R, changes: Mapping[str, Any]) -> R:
     model = changes.get("model.name", base.model.name)
     weights = str(changes.get("model.weights", ""))
     if weights not in ("", "default") and "model.name" not in changes:
         from tubelet.models.weights.description import describe_source
 
         found = describe_source(weights)
-        base = replace(base, model=ModelRecipe(found.name, changes=found.changes), input=found.input_spec)
-    elif data == "moving-shapes" and model in MOVING_SHAPES:
-        base = make_moving_shapes(model)
+        base = replace(base, model=type(base.model)(found.name, changes=found.changes), input=found.input_spec)
     elif model != base.model.name:
         from tubelet.models import find_card
 
-        spec = find_card(model).input_spec
-        if spec.kind == "features":
-            base = _meet_features(make_features(), spec, changes.get("data.source", data))
-        else:
-            base = replace(base, model=ModelRecipe(), input=spec)
+        base = replace(base, model=type(base.model)(), input=find_card(model).input_spec)
     return override(base, changes, "command line")

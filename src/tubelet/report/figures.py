@@ -292,7 +292,9 @@ def _draw_ranks(axes: Axes, values: Sequence[int], names: Sequence[str], color: 
     axes.text(0.995, 0.97, told, transform=axes.transAxes, parse_math=False, **style)
 
 
-def draw_contact_sheet(clips: Sequence[UInt8[np.ndarray, "_ _ _ _"]], captions: Sequence[str], path: Path_) -> None:
+def draw_contact_sheet(
+    clips: Sequence[UInt8[np.ndarray, "_ _ _ _"]], captions: Sequence[str], path: Path_, *, stacked: int = 1
+) -> None:
     """Draw frames of each clip side by side, one clip a row, to see what a model was shown.
 
     Args:
@@ -300,6 +302,7 @@ def draw_contact_sheet(clips: Sequence[UInt8[np.ndarray, "_ _ _ _"]], captions: 
             spread. Three channels are RGB; of any other number the first one is shown in gray.
         captions: one line for each clip.
         path: the file to write.
+        stacked: pictures that stand one below the other in each frame; so much taller it may become.
 
     Raises:
         DataError: no clip, an empty clip, or another number of captions.
@@ -311,7 +314,7 @@ def draw_contact_sheet(clips: Sequence[UInt8[np.ndarray, "_ _ _ _"]], captions: 
         )
     columns = max(min(len(clip), MAX_FRAMES) for clip in clips)
     cell = 1.45
-    heights = [min(cell * clip.shape[1] / clip.shape[2], 2 * cell) + 0.34 for clip in clips]
+    heights = [min(cell * clip.shape[1] / clip.shape[2], 2 * cell * stacked) + 0.34 for clip in clips]
     figure = make_figure(max(cell * columns, 4.0) + 0.2, sum(heights) + 0.1, pad=0.03)
     grid = figure.add_gridspec(len(clips), 1, height_ratios=heights)
     for row, (clip, caption) in enumerate(zip(clips, captions, strict=True)):

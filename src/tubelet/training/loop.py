@@ -1,8 +1,9 @@
-"""Train for one epoch, validate once: the two loops, in plain PyTorch."""
+"""Train for one epoch, validate once: the two loops, in plain PyTorch, whatever is learned."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,10 +14,11 @@ from tubelet.classifier import Classifier
 from tubelet.data.dataset import BadSample, Batch
 from tubelet.errors import TrainingError
 from tubelet.prediction.devices import choose_precision
+from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.optimizer import Schedule
 
-__all__ = ["Totals", "train_epoch", "validate"]
+__all__ = ["Classification", "Task", "Totals", "autocast", "train_epoch", "validate"]
 
 
 @dataclass
@@ -41,20 +43,63 @@ class Totals:
         """Share of clips whose highest score was right."""
         return self.correct / max(self.seen, 1)
 
-    def add(self, loss: float, logits: Tensor, batch: Batch) -> None:
-        """Add one batch."""
-        count = len(batch.labels)
+    def add(self, loss: float, count: int, correct: int = 0) -> None:
+        """Add one batch of `count` clips: its average loss, and how many of them were scored right."""
         self.loss_sum += loss * count
-        self.correct += int((logits.argmax(1).cpu() == batch.labels).sum())
+        self.correct += correct
         self.seen += count
 
 
+@runtime_checkable
+class Task(Protocol):
+    """State what is learned from a batch of clips."""
+
+    @property
+    def model(self) -> nn.Module:
+        """What moves."""
+
+    def compute_loss(self, batch: Batch) -> tuple[Tensor, int]:
+        """Return the average loss of the clips, from which gradients flow, and how many were scored right."""
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """Learn the labels of clips."""
+
+    classifier: Classifier
+    recipe: Recipe
+
+    @property
+    def model(self) -> nn.Module:
+        """The classifier's model."""
+        return self.classifier.model
+
+    def compute_loss(self, batch: Batch) -> tuple[Tensor, int]:
+        """Return the cross-entropy of the clips, and how many have their highest score at their label."""
+        device = self.classifier.device
+        with autocast(self.recipe.training.precision, device):
+            logits = self.classifier.compute_logits(batch.clips, batch.lengths)
+            labels = batch.labels.to(device, non_blocking=True)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.optimizer.label_smoothing)
+        return loss, _count_right(logits.detach(), batch)
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Make the context in which forward passes run in the number format that the recipe wishes for."""
+    chosen = choose_precision(precision, device)
+    return torch.autocast(device.type, chosen, enabled=chosen != torch.float32)
+
+
+def _count_right(scores: Tensor, batch: Batch) -> int:
+    return int((scores.argmax(1).cpu() == batch.labels).sum())
+
+
 def train_epoch(
-    classifier: Classifier,
+    task: Task,
     batches: Iterable[Batch],
     optimizer: torch.optim.Optimizer,
     schedule: Schedule,
-    recipe: Recipe,
+    recipe: AnyRecipe,
     *,
     num_batches: int,
     totals: Totals | None = None,
@@ -66,11 +111,11 @@ def train_epoch(
     Dropout and its kin are seeded by (seed, epoch, batch): an interrupted epoch that goes on repeats itself bit by bit.
 
     Args:
-        classifier: model and input contract; its model is trained in place.
+        task: what is learned, such as `Classification`; its model is trained in place.
         batches: clips with labels; the first one counts as batch number `num_batches - len`.
         optimizer: moves after every `recipe.training.accumulate` batches, and after the last.
         schedule: sets the learning rate before each move.
-        recipe: seed, precision, accumulation, clipping, label smoothing.
+        recipe: seed, accumulation and clipping.
         num_batches: batches of a whole epoch.
         totals: what the epoch showed before it was interrupted.
         epoch: number of the epoch, from 0.
@@ -85,27 +130,23 @@ def train_epoch(
     totals = totals or Totals()
     every = recipe.training.accumulate
     steps_per_epoch = -(-num_batches // every)
-    device = classifier.device
-    precision = choose_precision(recipe.training.precision, device)
-    classifier.model.train()
+    task.model.train()
     optimizer.zero_grad(set_to_none=True)
     pending = 0
     for number, batch in _timed(batches, totals, num_batches):
         started = time.perf_counter()
         if len(batch.labels):
             _seed(recipe.training.seed, epoch, number)
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                logits = classifier.compute_logits(batch.clips, batch.lengths)
-                loss = _compute_loss(logits, batch, recipe)
+            loss, correct = task.compute_loss(batch)
             value = _check_finite(loss, epoch, number)
             (loss * len(batch.labels)).backward()  # type: ignore[no-untyped-call]
             pending += len(batch.labels)
-            totals.add(value, logits.detach(), batch)
+            totals.add(value, len(batch.labels), correct)
         totals.bad.extend(batch.bad)
         if (number + 1) % every == 0 or number + 1 == num_batches:
             schedule.apply(optimizer, epoch * steps_per_epoch + number // every)
             if pending:
-                _finish_gradient(classifier.model, pending, recipe.optimizer.clip_norm, f"epoch {epoch + 1}")
+                _finish_gradient(task.model, pending, recipe.optimizer.clip_norm, f"epoch {epoch + 1}")
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 pending = 0
@@ -124,7 +165,7 @@ def validate(classifier: Classifier, batches: Iterable[Batch], precision: torch.
         if len(batch.labels):
             scores = classifier.score(batch.clips, precision, lengths=batch.lengths)
             loss = F.nll_loss(scores.clamp_min(1e-12).log().cpu(), batch.labels)
-            totals.add(float(loss), scores, batch)
+            totals.add(float(loss), len(batch.labels), _count_right(scores, batch))
     return totals
 
 
@@ -158,11 +199,6 @@ def _finish_gradient(model: nn.Module, count: int, clip_norm: float, where: str)
             f"cannot go on with {where} - the norm of the gradient is {norm} - lower optimizer.lr, or set "
             "training.precision to fp32; the last checkpoint is intact."
         )
-
-
-def _compute_loss(logits: Tensor, batch: Batch, recipe: Recipe) -> Tensor:
-    labels = batch.labels.to(logits.device, non_blocking=True)
-    return F.cross_entropy(logits.float(), labels, label_smoothing=recipe.optimizer.label_smoothing)
 
 
 def _check_finite(loss: Tensor, epoch: int, number: int) -> float:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from tubelet.recipes.recipe import OptimizerRecipe
+from tubelet.recipes.recipe import AdamWRecipe
 
 __all__ = ["Schedule", "make_optimizer", "make_schedule"]
 
 
-def make_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, recipe: AdamWRecipe) -> torch.optim.AdamW:
     """Make AdamW over all trainable parameters, decaying matrices only.
 
     Biases, norms and other vectors are not decayed: pulling them to zero regularizes nothing.
@@ -58,7 +58,7 @@ class Schedule:
         return lr
 
 
-def make_schedule(recipe: OptimizerRecipe, steps_per_epoch: int, epochs: int) -> Schedule:
+def make_schedule(recipe: AdamWRecipe, steps_per_epoch: int, epochs: int) -> Schedule:
     """Make the schedule of a run of `epochs` epochs."""
     total = steps_per_epoch * epochs
     warmup = min(round(recipe.warmup_epochs * steps_per_epoch), total)

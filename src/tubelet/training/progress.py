@@ -10,7 +10,7 @@ from torch import nn
 from tubelet.data.dataset import BadSample
 from tubelet.data.manifest import Manifest
 from tubelet.models import WeightReport
-from tubelet.recipes.recipe import Recipe
+from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.training.loop import Totals
 
 __all__ = ["QUIET", "Listener", "Quiet"]
@@ -26,7 +26,7 @@ class Listener(Protocol):
     def on_weights(self, report: WeightReport) -> None:
         """The model was started from weights."""
 
-    def on_start(self, folder: Path, recipe: Recipe, manifest: Manifest, model: nn.Module) -> None:
+    def on_start(self, folder: Path, recipe: AnyRecipe, manifest: Manifest, model: nn.Module) -> None:
         """Everything is ready; the first epoch begins."""
 
     def on_step(self, epoch: int, done: int, num_batches: int, totals: Totals) -> None:
@@ -54,7 +54,7 @@ class Quiet:
     def on_weights(self, report: WeightReport) -> None:
         """Ignore it."""
 
-    def on_start(self, folder: Path, recipe: Recipe, manifest: Manifest, model: nn.Module) -> None:
+    def on_start(self, folder: Path, recipe: AnyRecipe, manifest: Manifest, model: nn.Module) -> None:
         """Ignore it."""
 
     def on_step(self, epoch: int, done: int, num_batches: int, totals: Totals) -> None:

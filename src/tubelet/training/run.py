@@ -3,7 +3,7 @@
     runs/NAME/
         config.yaml        the resolved recipe
         splits.csv         which clip was in which split
-        model/             the best weights so far: model.safetensors, config.json
+        model/             the best weights so far (pre-training: the last): model.safetensors, config.json
         last.ckpt          where to go on from; previous.ckpt the one before
         metrics.csv        one row an epoch
         log.jsonl          one object an event: start, evaluation
@@ -19,20 +19,24 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from tubelet import files
 from tubelet.config import read_config, write_config
 from tubelet.data.dataset import BadSample
-from tubelet.errors import CheckpointError, TrainingError, name_nearest
+from tubelet.errors import CheckpointError, ConfigError, TrainingError, name_nearest
+from tubelet.recipes.pretraining import AnyRecipe, PretrainingRecipe
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.loop import Totals
 
 __all__ = ["Progress", "Run", "load_checkpoint", "save_checkpoint"]
+
+R = TypeVar("R", bound=AnyRecipe)
 
 CHECKPOINT_FORMAT = 1
 CHECKPOINTS = ("last.ckpt", "last.ckpt.next", "previous.ckpt")
@@ -40,9 +44,11 @@ CHECKPOINTS = ("last.ckpt", "last.ckpt.next", "previous.ckpt")
 OWN_FILES = (
     *("config.yaml", "splits.csv", "metrics.csv", "log.jsonl", "bad_samples.jsonl", *CHECKPOINTS),
     *("report.json", "evaluation.json", "classification_report.txt", "confusion.json", "predictions.csv"),
-    *("curves.png", "class_distribution.png", "confusion.png"),
+    *("curves.png", "class_distribution.png", "confusion.png", "reconstruction.png"),
 )
 """What a run may write: all that `--overwrite` may remove."""
+COMMANDS: Mapping[type[AnyRecipe], str] = {Recipe: "train", PretrainingRecipe: "pretrain"}
+"""Which command starts runs from which kind of recipe."""
 OWN_FOLDERS = ("model", ".model.old", ".model.new")
 
 
@@ -130,7 +136,7 @@ class Run:
         self.folder = folder
 
     @classmethod
-    def create(cls, folder: Path, recipe: Recipe, *, overwrite: bool = False) -> "Run":
+    def create(cls, folder: Path, recipe: AnyRecipe, *, overwrite: bool = False) -> "Run":
         """Make the folder of a new run.
 
         Raises:
@@ -185,7 +191,7 @@ class Run:
 
     @property
     def model_path(self) -> Path:
-        """The folder of the best weights."""
+        """The folder of the weights that are kept."""
         return self.folder / "model"
 
     @property
@@ -198,9 +204,29 @@ class Run:
         """Where to go on from."""
         return self.folder / "last.ckpt"
 
-    def read_recipe(self) -> Recipe:
-        """Read the recipe the run was started with."""
-        return read_config(self.config_path, Recipe)
+    def read_recipe(self, kind: type[R]) -> R:
+        """Read the recipe the run was started with.
+
+        Raises:
+            ConfigError: the file was changed into something that is no recipe.
+            TrainingError: it is a run of the other command.
+        """
+        try:
+            return read_config(self.config_path, kind)
+        except ConfigError:
+            for other, command in COMMANDS.items():
+                if other is not kind and self._holds(other):
+                    raise TrainingError(
+                        f"cannot resume {str(self.folder)!r} with this command - 'tubelet {command}' started it - "
+                        f"resume it with: tubelet {command} --resume --name {self.folder.name}"
+                    ) from None
+            raise
+
+    def _holds(self, kind: type[AnyRecipe]) -> bool:
+        with suppress(ConfigError):
+            read_config(self.config_path, kind)
+            return True
+        return False
 
     def read_checkpoint(self) -> tuple[dict[str, Any] | None, str]:
         """Read the last intact checkpoint.

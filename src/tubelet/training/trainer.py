@@ -1,103 +1,40 @@
-"""Run one training from its first epoch, or from where it was interrupted, to its end and its figures."""
+"""Train one classifier from its first epoch, or from where it was interrupted, to its end and its figures."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from functools import partial
 from typing import Any
 
-import numpy as np
-import torch
-from jaxtyping import Float32, UInt8
-from torch import Tensor
-
 from tubelet.classifier import Classifier
-from tubelet.config import flatten
-from tubelet.data.dataset import BadSample, Batch, ClipDataset, EpochOrder, LoaderOptions, make_loader
-from tubelet.data.features import Features, check_kind
+from tubelet.data.features import check_kind
 from tubelet.data.manifest import Manifest
-from tubelet.errors import TrainingError
-from tubelet.evaluation.evaluate import Report, evaluate, prepare_evaluation
-from tubelet.models import create_model, load_weights
-from tubelet.prediction.devices import choose_device, choose_precision
+from tubelet.evaluation.evaluate import Report, evaluate
+from tubelet.models import create_model
+from tubelet.prediction.devices import choose_precision
 from tubelet.recipes.recipe import Recipe
-from tubelet.report.figures import draw_class_distribution, draw_curves
-from tubelet.training.loop import Totals, train_epoch, validate
-from tubelet.training.optimizer import Schedule, make_optimizer, make_schedule
+from tubelet.report.figures import draw_class_distribution
+from tubelet.training.loop import Classification, Totals, validate
 from tubelet.training.progress import Listener
-from tubelet.training.run import Progress, Run, save_checkpoint
-from tubelet.transforms.geometry import augment
+from tubelet.training.run import Run
+from tubelet.training.session import Loader, Session, describe_epoch, list_sizes
 from tubelet.transforms.policy import warn_of_mirrors
-from tubelet.transforms.preparation import fit_features
-from tubelet.video.clip import Pixels
-from tubelet.video.decoders import DECODERS
 
-__all__ = ["FREE_FIELDS", "Trainer", "prepare_training"]
-
-FREE_FIELDS = frozenset(["data.workers", "data.cache_mb", "data.source", "training.device", "training.checkpointing"])
-"""Fields of the recipe that may change on resume: they decide where and how fast, not what."""
+__all__ = ["Trainer"]
 
 
-class Trainer:
-    """Hold the parts of one run while it goes."""
+class Trainer(Session[Recipe]):
+    """Teach a classifier its classes, keep the weights of the best epoch, and judge them."""
+
+    figures = ("loss", "top1")
 
     def __init__(self, run: Run, recipe: Recipe, manifest: Manifest, listener: Listener) -> None:
-        self.run = run
-        self.recipe = recipe
-        self.manifest = manifest
-        self.listener = listener
-        self.progress = Progress()
-        if not manifest.select("train"):
-            raise TrainingError(
-                f"cannot train on {manifest.origin} - it has no training clips - give some a split 'train'."
-            )
         check_kind(manifest, recipe.input)
         recipe.augmentation.check_classes(manifest.classes)
-        DECODERS[recipe.data.decoder]()
-        device = choose_device(recipe.training.device)
-        torch.manual_seed(recipe.training.seed)
-        sizes: dict[str, Any] = {
-            "frames": recipe.input.frames,
-            "height": recipe.input.height,
-            "width": recipe.input.width,
-            "channels": recipe.input.input_channels,
-            **recipe.model.changes,
-        }
-        model = create_model(recipe.model.name, num_classes=len(manifest.classes), **sizes)
-        if recipe.training.checkpointing:
-            model.checkpoint_activations()
-        self.classifier = Classifier(model.to(device), recipe.input, manifest.classes)
-        self.optimizer = make_optimizer(model, recipe.optimizer)
-        self.precision = choose_precision(recipe.training.precision, device)
+        super().__init__(run, recipe, manifest, listener)
+        self.precision = choose_precision(recipe.training.precision, self.device)
 
     def execute(self, *, is_resumed: bool) -> None:
         """Train to the last epoch, or until patience ends."""
-        training = self.recipe.training
-        self.order = EpochOrder(len(self.manifest.select("train")), training.batch, training.seed)
-        self.num_batches = len(self.order)
-        schedule = make_schedule(self.recipe.optimizer, -(-self.num_batches // training.accumulate), training.epochs)
-        self.run.log("start", resumed=is_resumed, clips=self.order.count, classes=len(self.manifest.classes))
-        is_underway = is_resumed and self._restore()
         if not is_resumed:
             draw_class_distribution(self.manifest.counts(), self.run.folder / "class_distribution.png")
-        for remark in (*self.manifest.notes, *warn_of_mirrors(self.recipe.augmentation, self.manifest.classes)):
-            self.listener.on_remark(remark)
-        self.listener.on_start(self.run.folder, self.recipe, self.manifest, self.classifier.model)
-        if self.recipe.model.source and not is_underway:
-            self._start_from(self.recipe.model.source)
-        train_loader, val_loader = self._make_loaders()
-        self.run.write_metrics(self.progress.history)
-        while not self.progress.is_done and self.progress.epoch < training.epochs:
-            self._train_one_epoch(train_loader, schedule)
-            self._finish_epoch(val_loader, schedule)
-        if self.progress.history:
-            draw_curves(self.progress.history, self.run.folder / "curves.png")
-        self.listener.on_end(self.progress.history)
-
-    def _start_from(self, source: str) -> None:
-        """Load the weights that the recipe names, and say what became of them."""
-        report = load_weights(self.classifier.model, source, classes=self.manifest.classes)
-        self.run.log("weights", **asdict(report))
-        self.listener.on_weights(report)
+        super().execute(is_resumed=is_resumed)
 
     def judge(self) -> Report | None:
         """Evaluate the kept weights on the clips that were held out."""
@@ -116,161 +53,21 @@ class Trainer:
         self.run.log("evaluate", split=held_out[0], top1=report.metrics.top1, n=report.n, n_failed=report.n_failed)
         return report
 
-    def _make_loaders(self) -> tuple["torch.utils.data.DataLoader[Batch]", "torch.utils.data.DataLoader[Batch] | None"]:
+    def _make_task(self) -> Classification:
         recipe = self.recipe
-        options = LoaderOptions(
-            recipe.training.batch, recipe.data.workers, recipe.data.decoder, recipe.data.cache_mb // 2
-        )
-        train_set = ClipDataset(
-            self.manifest.select("train"),
-            self.manifest,
-            recipe.input,
-            partial(prepare_training, recipe=recipe, classes=self.manifest.classes),
-            is_training=True,
-            seed=recipe.training.seed,
-            decoder=recipe.data.decoder,
-        )
-        val_samples = self.manifest.select("val")
-        val_loader = None
-        if val_samples:
-            val_set = ClipDataset(
-                val_samples,
-                self.manifest,
-                recipe.input,
-                partial(prepare_evaluation, spec=recipe.input),
-                decoder=recipe.data.decoder,
-            )
-            val_loader = make_loader(val_set, EpochOrder(len(val_set), recipe.training.batch, None), options)
-        return make_loader(train_set, self.order, options), val_loader
+        sizes: dict[str, Any] = {**list_sizes(recipe.input), **recipe.model.changes}
+        model = create_model(recipe.model.name, num_classes=len(self.manifest.classes), **sizes)
+        if recipe.training.checkpointing:
+            model.checkpoint_activations()
+        self.classifier = Classifier(model.to(self.device), recipe.input, self.manifest.classes)
+        return Classification(self.classifier, recipe)
 
-    def _train_one_epoch(self, loader: "torch.utils.data.DataLoader[Batch]", schedule: Schedule) -> None:
-        progress, training = self.progress, self.recipe.training
-        self.order.start(progress.epoch, progress.batch)
-        save_every = training.save_every_steps * training.accumulate
+    def _list_remarks(self) -> list[str]:
+        return [*self.manifest.notes, *warn_of_mirrors(self.recipe.augmentation, self.manifest.classes)]
 
-        def note(done: int, totals: Totals) -> None:
-            progress.batch = done
-            self.listener.on_step(progress.epoch, done, self.num_batches, totals)
-            self._check_bad(totals.bad)
-            if done % save_every == 0 and done < self.num_batches:
-                self._save()
+    def _validate(self, loader: Loader) -> Totals:
+        return validate(self.classifier, loader, self.precision)
 
-        if progress.batch < self.num_batches:
-            train_epoch(
-                self.classifier,
-                loader,
-                self.optimizer,
-                schedule,
-                self.recipe,
-                num_batches=self.num_batches,
-                totals=progress.totals,
-                epoch=progress.epoch,
-                on_step=note,
-            )
-
-    def _finish_epoch(self, val_loader: "torch.utils.data.DataLoader[Batch] | None", schedule: Schedule) -> None:
-        progress, totals = self.progress, self.progress.totals
-        self._report_bad(totals.bad)
-        held_out = validate(self.classifier, val_loader, self.precision) if val_loader is not None else None
-        if held_out is not None:
-            self._report_bad(held_out.bad)
-            if not held_out.seen:
-                raise TrainingError(
-                    f"cannot choose the best epoch - none of the {len(held_out.bad)} validation clips can be read - "
-                    f"the first says: {held_out.bad[0].message}"
-                )
-        row = {
-            "epoch": float(progress.epoch + 1),
-            "lr": schedule.lr_at((progress.epoch + 1) * (schedule.total_steps // self.recipe.training.epochs) - 1),
-            "train_loss": totals.loss,
-            "train_top1": totals.top1,
-            "val_loss": held_out.loss if held_out else float("nan"),
-            "val_top1": held_out.top1 if held_out else float("nan"),
-            "wait_s": totals.wait_s,
-            "compute_s": totals.compute_s,
-        }
-        progress.history.append(row)
-        if self._is_best(held_out):
-            self.classifier.save(self.run.model_path, {"training": {"epoch": progress.epoch + 1, **_describe(row)}})
-        progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, Totals()
-        patience = self.recipe.training.patience
-        progress.is_done = 0 < patience <= progress.epoch - 1 - progress.best_epoch
-        self._save()
-        self.run.write_metrics(progress.history)
-        self.listener.on_epoch(row)
-        draw_curves(progress.history, self.run.folder / "curves.png")
-
-    def _is_best(self, held_out: Totals | None) -> bool:
-        """Compare accuracy, then loss; without held-out clips the last epoch is the best there is."""
-        progress = self.progress
-        if held_out is not None:
-            better = (held_out.top1, -held_out.loss) > (progress.best, -progress.best_loss)
-            if not better:
-                return False
-            progress.best, progress.best_loss = held_out.top1, held_out.loss
-        progress.best_epoch = progress.epoch
-        return True
-
-    def _report_bad(self, bad: Sequence[BadSample]) -> None:
-        """List and name clips that could not be read."""
-        if bad:
-            self.run.write_bad_samples(bad)
-            self.listener.on_bad(list({sample.name: sample for sample in bad}.values()))
-
-    def _check_bad(self, bad: Sequence[BadSample]) -> None:
-        """Stop where more than one training clip in a hundred cannot be read."""
-        distinct = {sample.name: sample for sample in bad}
-        if len(distinct) <= max(0.01 * self.order.count, 1):
-            return
-        self.run.write_bad_samples(bad)
-        names = "\n  ".join(f"{sample.name}: {sample.code}" for sample in list(distinct.values())[:10])
-        raise TrainingError(
-            f"cannot go on - {len(distinct)} training clips (of {self.order.count}) cannot be read so far - repair or "
-            f"remove them ('tubelet data check --full' decodes every frame), the first are:\n  {names}"
-        )
-
-    def _save(self) -> None:
-        contract = self._make_contract()
-        save_checkpoint(self.run.checkpoint_path, self.classifier.model, self.optimizer, self.progress, contract)
-
-    def _make_contract(self) -> dict[str, Any]:
-        """State what must be the same when the run goes on."""
-        fixed = {key: repr(value) for key, value in flatten(self.recipe).items() if key not in FREE_FIELDS}
-        return {"classes": list(self.manifest.classes), "digest": self.manifest.digest, "recipe": fixed}
-
-    def _restore(self) -> bool:
-        """Go back to the last checkpoint; tell whether there was one."""
-        checkpoint, remark = self.run.read_checkpoint()
-        if remark:
-            self.listener.on_remark(remark)
-        if checkpoint is None:
-            return False
-        stored, present = checkpoint["contract"], self._make_contract()
-        if stored["digest"] != present["digest"]:
-            raise TrainingError(
-                f"cannot resume {str(self.run.folder)!r} - its clips, labels or splits have changed since - "
-                "restore them, or start a new run."
-            )
-        changed = [key for key, value in stored["recipe"].items() if present["recipe"].get(key) != value]
-        if changed:
-            raise TrainingError(
-                f"cannot resume {str(self.run.folder)!r} - {', '.join(changed)} in its config.yaml changed since - "
-                "restore the file, or start a new run."
-            )
-        self.classifier.model.load_state_dict(checkpoint["model"])
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.progress = Progress.from_plain(checkpoint["progress"])
-        return True
-
-
-def _describe(row: dict[str, float]) -> dict[str, float | None]:
-    return {key: None if value != value else value for key, value in row.items() if key.startswith("val_")}  # noqa: PLR0124
-
-
-def prepare_training(
-    pixels: Pixels | Features, label: int, generator: np.random.Generator, *, recipe: Recipe, classes: tuple[str, ...]
-) -> tuple[UInt8[Tensor, "time height2 width2 channel2"] | Float32[Tensor, "time 1 1 feature"], int]:
-    """Augment a clip and fit it to the contract; picklable, for loader workers. Features are only fitted."""
-    if recipe.input.kind == "features":
-        return fit_features(pixels, recipe.input), label
-    return augment(pixels, label, recipe.augmentation, recipe.input, classes, generator)
+    def _keep(self, row: dict[str, float]) -> None:
+        if self.progress.best_epoch == self.progress.epoch:
+            self.classifier.save(self.run.model_path, describe_epoch(row))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from tubelet.config import build
 from tubelet.errors import CheckpointError, TubeletError
+from tubelet.model_folder import PRETRAINING
 from tubelet.models.card import ModelConfig, change_config
 from tubelet.models.contract import find_card
 from tubelet.models.weights.folder import plan_folder
@@ -42,6 +43,9 @@ def describe_source(source: str | os.PathLike[str]) -> SourceDescription:
         stated = found.settings["model"]
         config = dict(stated.get("encoder", stated))
         name = config.pop("name")
+        if found.settings.get("kind") == PRETRAINING:
+            known = {field.name for field in fields(find_card(name).config)}
+            config = {key: value for key, value in config.items() if key in known}  # the rest is the decoder's
         whole = change_config(find_card(name).config, config)
         return SourceDescription(name, _list_changes(whole), build(InputSpec, found.settings["input"]))
     except (TubeletError, KeyError, TypeError, ValueError, AttributeError) as error:

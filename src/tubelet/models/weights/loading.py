@@ -122,7 +122,7 @@ def _load(
     if schema is not None:
         given, unused = translate(given, schema)
         origin, may_lack = schema.title, schema.fresh
-    elif not any(key in own for key in given) or name_origin(list(given)):
+    elif given.keys() != own.keys() and (not any(key in own for key in given) or name_origin(list(given))):
         raise _explain_foreign(model, found, list(given))
     if "head.weight" in given and not _has_same_classes(found, given["head.weight"], own, classes):
         unused = [*unused, *(key for key in _HEAD if key in given)]

@@ -1,0 +1,77 @@
+"""Hold the options that `train` and `pretrain` share: where a run goes, and short names for fields of its recipe."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+__all__ = ["SHORTCUTS", "RunOptions"]
+
+SHORTCUTS = {
+    "model": "model.name",
+    "weights": "model.weights",
+    "epochs": "training.epochs",
+    "batch": "training.batch",
+    "lr": "optimizer.lr",
+    "device": "training.device",
+    "workers": "data.workers",
+    "seed": "training.seed",
+    "patience": "training.patience",
+    "decoder": "data.decoder",
+    "group_by": "data.group_by",
+    "deterministic": "training.deterministic",
+}
+"""Short options and the fields of the recipe that they stand for."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Hold the options of a command that makes a run; those that stand for a field of the recipe are None untyped."""
+
+    shortcuts: ClassVar[Mapping[str, str]] = SHORTCUTS
+
+    name: str | None = None
+    """Name of the run; made of data and model where none is given."""
+    config: Path | None = None
+    """YAML file with a recipe; options on the command line win over it."""
+    model: str | None = None
+    """A name that 'tubelet models' lists; brings its own frames and size. Short for --model.name."""
+    weights: str | None = None
+    """A run, a file, a folder, hf://owner/repo or 'default' to start from; brings its own model where none is named.
+    Short for --model.weights."""
+    epochs: int | None = None
+    """Passes over the training clips. Short for --training.epochs."""
+    batch: int | None = None
+    """Clips in one step. Short for --training.batch."""
+    lr: float | None = None
+    """Peak learning rate. Short for --optimizer.lr."""
+    device: str | None = None
+    """auto, cpu, cuda, cuda:1 or mps. Short for --training.device."""
+    workers: int | None = None
+    """Processes that decode. Short for --data.workers."""
+    seed: int | None = None
+    """Seed of weights, order and augmentation, 42 by default. Short for --training.seed."""
+    patience: int | None = None
+    """Stop after so many epochs without a better validation result. Short for --training.patience."""
+    decoder: str | None = None
+    """pyav, torchcodec or decord. Short for --data.decoder."""
+    group_by: str | None = None
+    """Column whose values stay together in one split. Short for --data.group-by."""
+    deterministic: bool | None = None
+    """Refuse operations whose result may change between runs. Short for --training.deterministic."""
+    resume: bool = False
+    """Go on with the interrupted run of that name."""
+    overwrite: bool = False
+    """Replace a run of that name."""
+    runs: Path = Path("runs")
+    """Folder of all runs."""
+    json: bool = False
+    """Print one JSON object at the end instead of progress."""
+
+    def list_changes(self) -> dict[str, Any]:
+        """List the fields of the recipe that short options were typed for."""
+        return {key: getattr(self, name) for name, key in self.shortcuts.items() if getattr(self, name) is not None}
+
+    def list_places(self) -> dict[str, Any]:
+        """List where the run goes, and what is done with one that stands there."""
+        return {name: getattr(self, name) for name in ("name", "runs", "resume", "overwrite")}

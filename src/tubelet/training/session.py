@@ -1,0 +1,285 @@
+"""Go through the epochs of a run, save, stop, go on where it was interrupted: what every kind of training shares."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor, nn
+
+from tubelet.config import flatten
+from tubelet.data.dataset import BadSample, Batch, ClipDataset, EpochOrder, LoaderOptions, make_loader
+from tubelet.data.features import Features
+from tubelet.data.manifest import Manifest
+from tubelet.errors import TrainingError
+from tubelet.evaluation.evaluate import prepare_evaluation
+from tubelet.models import load_weights
+from tubelet.prediction.devices import choose_device
+from tubelet.recipes.pretraining import AnyRecipe
+from tubelet.report.figures import draw_curves
+from tubelet.training.loop import Task, Totals, train_epoch
+from tubelet.training.optimizer import Schedule, make_optimizer, make_schedule
+from tubelet.training.progress import Listener
+from tubelet.training.run import Progress, Run, save_checkpoint
+from tubelet.transforms.geometry import augment
+from tubelet.transforms.preparation import fit_features
+from tubelet.video.clip import Pixels
+from tubelet.video.decoders import DECODERS
+from tubelet.video.spec import InputSpec
+
+__all__ = ["FREE_FIELDS", "Session", "describe_epoch", "list_sizes", "prepare_training"]
+
+FREE_FIELDS = frozenset(["data.workers", "data.cache_mb", "data.source", "training.device", "training.checkpointing"])
+"""Fields of the recipe that may change on resume: they decide where and how fast, not what."""
+
+R = TypeVar("R", bound=AnyRecipe)
+Loader = torch.utils.data.DataLoader[Batch]
+
+
+class Session(ABC, Generic[R]):
+    """Hold the parts of one run while it goes."""
+
+    task: Task
+    """What is learned; `_make_task` gives it."""
+    figures: ClassVar[tuple[str, ...]] = ("loss",)
+    """What each row of metrics.csv says of the training clips and of the held-out ones."""
+
+    def __init__(self, run: Run, recipe: R, manifest: Manifest, listener: Listener) -> None:
+        self.run = run
+        self.recipe: R = recipe
+        self.manifest = manifest
+        self.listener = listener
+        self.progress = Progress()
+        if not manifest.select("train"):
+            raise TrainingError(
+                f"cannot train on {manifest.origin} - it has no training clips - give some a split 'train'."
+            )
+        DECODERS[recipe.data.decoder]()
+        self.device = choose_device(recipe.training.device)
+        torch.manual_seed(recipe.training.seed)
+        self.task = self._make_task()
+        self.optimizer = make_optimizer(self.model, recipe.optimizer)
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+        return self.task.model
+
+    def execute(self, *, is_resumed: bool) -> None:
+        """Train to the last epoch, or until patience ends."""
+        training = self.recipe.training
+        self.order = EpochOrder(len(self.manifest.select("train")), training.batch, training.seed)
+        self.num_batches = len(self.order)
+        schedule = make_schedule(self.recipe.optimizer, -(-self.num_batches // training.accumulate), training.epochs)
+        self.run.log("start", resumed=is_resumed, clips=self.order.count, classes=len(self.manifest.classes))
+        is_underway = is_resumed and self._restore()
+        for remark in self._list_remarks():
+            self.listener.on_remark(remark)
+        self.listener.on_start(self.run.folder, self.recipe, self.manifest, self.model)
+        if self.recipe.model.source and not is_underway:
+            self._start_from(self.recipe.model.source)
+        train_loader, val_loader = self._make_loaders()
+        self.run.write_metrics(self.progress.history)
+        while not self.progress.is_done and self.progress.epoch < training.epochs:
+            self._train_one_epoch(train_loader, schedule)
+            self._finish_epoch(val_loader, schedule)
+        if self.progress.history:
+            draw_curves(self.progress.history, self.run.folder / "curves.png")
+        self.listener.on_end(self.progress.history)
+
+    @abstractmethod
+    def _make_task(self) -> Task:
+        """Make the model, with fresh weights, and say what it learns."""
+
+    @abstractmethod
+    def _list_remarks(self) -> Sequence[str]:
+        """List what should be known before the first epoch."""
+
+    @abstractmethod
+    def _validate(self, loader: Loader) -> Totals:
+        """Measure the held-out clips."""
+
+    @abstractmethod
+    def _keep(self, row: dict[str, float]) -> None:
+        """Write the weights, if they are worth it, at the end of an epoch."""
+
+    def _start_from(self, source: str) -> None:
+        """Load the weights that the recipe names, and say what became of them."""
+        report = load_weights(self.model, source, classes=self.manifest.classes)
+        self.run.log("weights", **asdict(report))
+        self.listener.on_weights(report)
+
+    def _make_loaders(self) -> tuple[Loader, Loader | None]:
+        recipe = self.recipe
+        options = LoaderOptions(
+            recipe.training.batch, recipe.data.workers, recipe.data.decoder, recipe.data.cache_mb // 2
+        )
+        train_set = ClipDataset(
+            self.manifest.select("train"),
+            self.manifest,
+            recipe.input,
+            partial(prepare_training, recipe=recipe, classes=self.manifest.classes),
+            is_training=True,
+            seed=recipe.training.seed,
+            decoder=recipe.data.decoder,
+        )
+        val_set = self._make_held_out("val")
+        val_loader = None
+        if len(val_set):
+            val_loader = make_loader(val_set, EpochOrder(len(val_set), recipe.training.batch, None), options)
+        return make_loader(train_set, self.order, options), val_loader
+
+    def _make_held_out(self, split: str) -> ClipDataset:
+        """Read clips as an evaluation does: nothing is varied."""
+        return ClipDataset(
+            self.manifest.select(split),
+            self.manifest,
+            self.recipe.input,
+            partial(prepare_evaluation, spec=self.recipe.input),
+            decoder=self.recipe.data.decoder,
+        )
+
+    def _train_one_epoch(self, loader: Loader, schedule: Schedule) -> None:
+        progress, training = self.progress, self.recipe.training
+        self.order.start(progress.epoch, progress.batch)
+        save_every = training.save_every_steps * training.accumulate
+
+        def note(done: int, totals: Totals) -> None:
+            progress.batch = done
+            self.listener.on_step(progress.epoch, done, self.num_batches, totals)
+            self._check_bad(totals.bad)
+            if done % save_every == 0 and done < self.num_batches:
+                self._save()
+
+        if progress.batch < self.num_batches:
+            train_epoch(
+                self.task,
+                loader,
+                self.optimizer,
+                schedule,
+                self.recipe,
+                num_batches=self.num_batches,
+                totals=progress.totals,
+                epoch=progress.epoch,
+                on_step=note,
+            )
+
+    def _finish_epoch(self, val_loader: Loader | None, schedule: Schedule) -> None:
+        progress, totals = self.progress, self.progress.totals
+        self._report_bad(totals.bad)
+        held_out = self._validate(val_loader) if val_loader is not None else None
+        if held_out is not None:
+            self._report_bad(held_out.bad)
+            if not held_out.seen:
+                raise TrainingError(
+                    f"cannot choose the best epoch - none of the {len(held_out.bad)} validation clips can be read - "
+                    f"the first says: {held_out.bad[0].message}"
+                )
+        row = {
+            "epoch": float(progress.epoch + 1),
+            "lr": schedule.lr_at((progress.epoch + 1) * (schedule.total_steps // self.recipe.training.epochs) - 1),
+            **{f"train_{name}": getattr(totals, name) for name in self.figures},
+            **{f"val_{name}": getattr(held_out, name) if held_out else float("nan") for name in self.figures},
+            "wait_s": totals.wait_s,
+            "compute_s": totals.compute_s,
+        }
+        progress.history.append(row)
+        if self._is_best(held_out):
+            progress.best_epoch = progress.epoch
+        self._keep(row)
+        progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, Totals()
+        patience = self.recipe.training.patience
+        progress.is_done = 0 < patience <= progress.epoch - 1 - progress.best_epoch
+        self._save()
+        self.run.write_metrics(progress.history)
+        self.listener.on_epoch(row)
+        draw_curves(progress.history, self.run.folder / "curves.png")
+
+    def _is_best(self, held_out: Totals | None) -> bool:
+        """Compare accuracy, then loss; without held-out clips the last epoch is the best there is."""
+        progress = self.progress
+        if held_out is not None:
+            better = (held_out.top1, -held_out.loss) > (progress.best, -progress.best_loss)
+            if not better:
+                return False
+            progress.best, progress.best_loss = held_out.top1, held_out.loss
+        return True
+
+    def _report_bad(self, bad: Sequence[BadSample]) -> None:
+        """List and name clips that could not be read."""
+        if bad:
+            self.run.write_bad_samples(bad)
+            self.listener.on_bad(list({sample.name: sample for sample in bad}.values()))
+
+    def _check_bad(self, bad: Sequence[BadSample]) -> None:
+        """Stop where more than one training clip in a hundred cannot be read."""
+        distinct = {sample.name: sample for sample in bad}
+        if len(distinct) <= max(0.01 * self.order.count, 1):
+            return
+        self.run.write_bad_samples(bad)
+        names = "\n  ".join(f"{sample.name}: {sample.code}" for sample in list(distinct.values())[:10])
+        raise TrainingError(
+            f"cannot go on - {len(distinct)} training clips (of {self.order.count}) cannot be read so far - repair or "
+            f"remove them ('tubelet data check --full' decodes every frame), the first are:\n  {names}"
+        )
+
+    def _save(self) -> None:
+        save_checkpoint(self.run.checkpoint_path, self.model, self.optimizer, self.progress, self._make_contract())
+
+    def _make_contract(self) -> dict[str, Any]:
+        """State what must be the same when the run goes on."""
+        fixed = {key: repr(value) for key, value in flatten(self.recipe).items() if key not in FREE_FIELDS}
+        return {"classes": list(self.manifest.classes), "digest": self.manifest.digest, "recipe": fixed}
+
+    def _restore(self) -> bool:
+        """Go back to the last checkpoint; tell whether there was one."""
+        checkpoint, remark = self.run.read_checkpoint()
+        if remark:
+            self.listener.on_remark(remark)
+        if checkpoint is None:
+            return False
+        stored, present = checkpoint["contract"], self._make_contract()
+        if stored["digest"] != present["digest"]:
+            raise TrainingError(
+                f"cannot resume {str(self.run.folder)!r} - its clips, labels or splits have changed since - "
+                "restore them, or start a new run."
+            )
+        changed = [key for key, value in stored["recipe"].items() if present["recipe"].get(key) != value]
+        if changed:
+            raise TrainingError(
+                f"cannot resume {str(self.run.folder)!r} - {', '.join(changed)} in its config.yaml changed since - "
+                "restore the file, or start a new run."
+            )
+        self.model.load_state_dict(checkpoint["model"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.progress = Progress.from_plain(checkpoint["progress"])
+        return True
+
+
+def describe_epoch(row: dict[str, float]) -> dict[str, Any]:
+    """Say, for a model's folder, after which epoch its weights were kept and what they reached."""
+    figures = {key: None if value != value else value for key, value in row.items() if key.startswith("val_")}  # noqa: PLR0124
+    return {"training": {"epoch": int(row["epoch"]), **figures}}
+
+
+def list_sizes(spec: InputSpec) -> dict[str, int]:
+    """List the hyper-parameters of a model that the contract of its input decides."""
+    return {"frames": spec.frames, "height": spec.height, "width": spec.width, "channels": spec.input_channels}
+
+
+def prepare_training(
+    pixels: Pixels | Features,
+    label: int,
+    generator: np.random.Generator,
+    *,
+    recipe: AnyRecipe,
+    classes: tuple[str, ...],
+) -> tuple[UInt8[Tensor, "time height2 width2 channel2"] | Float32[Tensor, "time 1 1 feature"], int]:
+    """Augment a clip and fit it to the contract; picklable, for loader workers. Features are only fitted."""
+    if recipe.input.kind == "features":
+        return fit_features(pixels, recipe.input), label
+    return augment(pixels, label, recipe.augmentation, recipe.input, classes, generator)
