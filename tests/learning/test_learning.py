@@ -48,6 +48,7 @@ CASES = {
     "timesformer-divided": Case("timesformer_nano_divided", 0.90),
     "timesformer-joint": Case("timesformer_nano_joint", 0.90),
     "videomae": Case("videomae_nano", 0.90),
+    "vjepa2": Case("vjepa2_nano", 0.90),
     "frame-transformer": Case("frame_transformer_nano", 0.85),
     "cnn-transformer": Case("cnn_transformer_nano", 0.85),
     "cnn-gru": Case("cnn_gru_nano", 0.85),

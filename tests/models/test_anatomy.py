@@ -7,6 +7,7 @@ from tubelet.models import create_model, find_card, list_models
 from tubelet.models.anatomy import count_macs, list_parts
 
 NANO = list_models("*_nano*")
+QUICK = [name for name in list_models() if find_card(name).parameters < 10_000_000]
 
 
 @pytest.mark.parametrize("name", NANO)
@@ -19,7 +20,9 @@ def test_the_parts_hold_every_parameter_once(name):
     assert len({part.name for part in parts}) == len(parts)
 
 
-@pytest.mark.parametrize("name", NANO)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in list_models()]
+)
 def test_the_card_states_the_cost_within_a_hundredth(name):
     card = find_card(name)
     with torch.device("meta"):

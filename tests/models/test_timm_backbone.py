@@ -77,9 +77,9 @@ def test_frames_go_through_the_network_that_timm_makes(timm, name):
 
 
 def test_published_weights_stay_as_they_came_and_are_fetched_once(timm):
-    model = create_model("cnn_transformer_nano", 3, **CHANGES, pretrained=True)
+    model = create_model("cnn_transformer_nano", 3, **CHANGES, backbone_pretrained=True)
     assert all((parameter == 0.5).all() for parameter in model.backbone.parameters())
-    assert (timm.asked[-1][1], model.config.pretrained) == (True, False)
+    assert (timm.asked[-1][1], model.config.backbone_pretrained) == (True, False)
     rebuilt = create_model(**json.loads(json.dumps(model.config.to_dict())))
     rebuilt.load_state_dict(model.state_dict())
     assert [row[1] for row in timm.asked] == [True, False]
@@ -104,7 +104,10 @@ def test_a_frozen_network_keeps_its_weights_and_its_running_statistics(timm):
         ({"backbone": "timm:tinny"}, r"cannot make the backbone 'timm:tinny' - timm says: Unknown model \(tinny\)"),
         ({"backbone": "timm:"}, "backbone must be none, small or timm:NAME - found 'timm:'"),
         ({"backbone": "smal"}, "did you mean 'small'"),
-        ({"backbone": "small", "pretrained": True}, "pretrained=True needs a backbone .* - found backbone=small"),
+        (
+            {"backbone": "small", "backbone_pretrained": True},
+            "backbone_pretrained=True needs a backbone .* - found backbone=small",
+        ),
     ],
 )
 def test_a_backbone_that_cannot_be_made_is_refused(changes, message):

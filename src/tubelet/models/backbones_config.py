@@ -44,6 +44,6 @@ def check_backbone(name: str, pretrained: bool) -> None:
         raise ConfigError(f"backbone must be none, small or {TIMM}NAME - found '{name}'{near}")
     if pretrained and not is_timm:
         raise ConfigError(
-            f"pretrained=True needs a backbone with published weights - found backbone={name} - choose one of timm's, "
-            f"such as backbone={TIMM}resnet18, or leave pretrained out."
+            f"backbone_pretrained=True needs a backbone with published weights - found backbone={name} - choose one "
+            f"of timm's, such as backbone={TIMM}resnet18, or leave backbone_pretrained out."
         )

@@ -203,10 +203,10 @@ class CnnSequence(VideoModel):
             self.backbone = SmallCnn(config.channels, config.backbone_width, vector)
             self.vector = vector
         elif config.backbone != "none":
-            self.backbone = TimmCnn(config.backbone, config.channels, pretrained=config.pretrained)
+            self.backbone = TimmCnn(config.backbone, config.channels, pretrained=config.backbone_pretrained)
             self.vector = self.backbone.dim
             # The weights are this model's from here on: who rebuilds it brings them along, and fetches none.
-            self.config = replace(config, pretrained=False)
+            self.config = replace(config, backbone_pretrained=False)
 
     @property
     def takes(self) -> Literal["pixels", "features"]:

@@ -29,7 +29,7 @@ class CnnSequenceConfig(ModelConfig):
     """`none` takes features that another network computed as channels of a clip of height and width 1 (maps are
     averaged over their places); `small` has a CNN of its own, trained along; `timm:NAME` has that model of timm, an
     extra, such as `timm:resnet18`."""
-    pretrained: bool = False
+    backbone_pretrained: bool = False
     """Fetch the weights that timm publishes for its model, when this model is made; a trained one has its own."""
     backbone_width: int = 96
     """Channels of the last convolution of the small backbone; a multiple of 16."""
@@ -45,7 +45,7 @@ class CnnSequenceConfig(ModelConfig):
         check_width("backbone_width", self.backbone_width)
         _check_share("dropout", self.dropout)
         _check_share("input_dropout", self.input_dropout)
-        check_backbone(self.backbone, self.pretrained)
+        check_backbone(self.backbone, self.backbone_pretrained)
         if self.frozen and self.backbone == "none":
             raise ConfigError(
                 "frozen=True needs a backbone to leave as it is - found backbone=none - leave frozen out: features "
@@ -120,7 +120,7 @@ def _state_features(count: int) -> InputSpec:
     return InputSpec(kind="features", frames=20, height=1, width=1, channels=count, mean=(), std=())
 
 
-def _make_nano_rnn(cell: Cell, parameters: int, summary: str) -> ModelCard:
+def _make_nano_rnn(cell: Cell, parameters: int, macs: int, summary: str) -> ModelCard:
     name = f"cnn_{cell}_nano"
     return ModelCard(
         name=name,
@@ -138,6 +138,7 @@ def _make_nano_rnn(cell: Cell, parameters: int, summary: str) -> ModelCard:
             head_dim=96,
         ),
         parameters=parameters,
+        macs=macs,
         input_spec=InputSpec(frames=16, height=48, width=48),
         summary=f"{summary}; {_NANO}",
         paper=_RNN_PAPER,
@@ -151,6 +152,7 @@ RECURRENT_CARDS: tuple[ModelCard, ...] = (
         architecture="cnn_gru",
         config=CnnRnnConfig(name="cnn_gru", num_classes=5, frames=20, height=1, width=1, channels=2048, dropout=0.4),
         parameters=99_909,
+        macs=1_993_064,
         input_spec=_state_features(2048),
         summary=f"two small GRUs {_FEATURES}, 2,048 a frame (InceptionV3's)",
         paper=_RNN_PAPER,
@@ -172,13 +174,14 @@ RECURRENT_CARDS: tuple[ModelCard, ...] = (
             head_dim=128,
         ),
         parameters=1_003_536,
+        macs=18_745_344,
         input_spec=_state_features(2048),
         summary=f"two GRUs of 128 units {_FEATURES}: more than the Keras example's, for more than a few classes",
         paper=_RNN_PAPER,
         license=_LICENSE,
     ),
-    _make_nano_rnn("gru", 221_992, "two GRUs over frames"),
-    _make_nano_rnn("lstm", 258_472, "two LSTMs over frames"),
+    _make_nano_rnn("gru", 221_992, 55_712_256, "two GRUs over frames"),
+    _make_nano_rnn("lstm", 258_472, 56_302_080, "two LSTMs over frames"),
 )
 
 TRANSFORMER_CARDS: tuple[ModelCard, ...] = (
@@ -196,6 +199,7 @@ TRANSFORMER_CARDS: tuple[ModelCard, ...] = (
             attention_dropout=0.3,
         ),
         parameters=4_237_321,
+        macs=84_874_240,
         input_spec=_state_features(1024),
         summary=f"one post-norm transformer block {_FEATURES}, 1,024 a frame (DenseNet121's)",
         paper=_TRANSFORMER_PAPER,
@@ -219,6 +223,7 @@ TRANSFORMER_CARDS: tuple[ModelCard, ...] = (
             mlp_dim=384,
         ),
         parameters=771_472,
+        macs=13_992_960,
         input_spec=_state_features(2048),
         summary=f"one post-norm transformer block of usual shape {_FEATURES}, projected to 192",
         paper=_TRANSFORMER_PAPER,
@@ -241,6 +246,7 @@ TRANSFORMER_CARDS: tuple[ModelCard, ...] = (
             mlp_dim=192,
         ),
         parameters=252_040,
+        macs=56_391_168,
         input_spec=InputSpec(frames=16, height=48, width=48),
         summary=f"a post-norm transformer over frames; {_NANO}",
         paper=_TRANSFORMER_PAPER,

@@ -65,6 +65,7 @@ CARDS: tuple[ModelCard, ...] = (
             name="frame_transformer", num_classes=2, frames=32, height=128, width=128, channels=3
         ),
         parameters=26_483_970,
+        macs=815_006_208,
         input_spec=InputSpec(frames=32, height=128, width=128),
         summary="each frame flattened to one vector, one block over 32 frames; the plainest video transformer",
         paper=_IDEA,
@@ -90,6 +91,7 @@ CARDS: tuple[ModelCard, ...] = (
             dropout=0.0,
         ),
         parameters=261_544,
+        macs=56_400_384,
         input_spec=InputSpec(frames=16, height=48, width=48),
         summary="a small CNN on each frame, a transformer over 16 frames; small enough to train from scratch on a CPU",
         paper=_IDEA,

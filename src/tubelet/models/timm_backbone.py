@@ -41,7 +41,7 @@ class TimmCnn(nn.Module):
         except (RuntimeError, ValueError, TypeError, OSError) as error:
             raise ConfigError(
                 f"cannot make the backbone '{name}' - timm says: {error} - 'timm.list_models()' lists what it has; "
-                "pretrained=False fetches nothing."
+                "backbone_pretrained=False fetches nothing."
             ) from None
         self.dim: int = getattr(self.body, "head_hidden_size", None) or self.body.num_features
 

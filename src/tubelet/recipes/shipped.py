@@ -40,6 +40,7 @@ MOVING_SHAPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "vivit_nano_factorized_attention": {},
         "vivit_nano_factorized_dot_product": {},
         "videomae_nano": {},
+        "vjepa2_nano": {},
         "timesformer_nano_divided": _SHORT,
         "timesformer_nano_joint": _SHORT,
         "timesformer_nano_space_only": _SHORT,
