@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tubelet.evaluation.evaluate import evaluate as evaluate
     from tubelet.models import create_model as create_model
     from tubelet.models import list_models as list_models
+    from tubelet.models import load_weights as load_weights
     from tubelet.prediction.load import load as load
     from tubelet.prediction.predict import predict as predict
     from tubelet.recipes.recipe import Recipe as Recipe
@@ -42,6 +43,7 @@ _HOMES = {
     "evaluate": "tubelet.evaluation.evaluate",
     "list_models": "tubelet.models",
     "load": "tubelet.prediction.load",
+    "load_weights": "tubelet.models",
     "predict": "tubelet.prediction.predict",
     "pretrain": "tubelet.training.pretraining",
     "train": "tubelet.training.train",
@@ -60,6 +62,7 @@ __all__ = [
     "evaluate",
     "list_models",
     "load",
+    "load_weights",
     "predict",
     "pretrain",
     "train",

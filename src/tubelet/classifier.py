@@ -21,6 +21,7 @@ from tubelet.model_folder import (
 )
 from tubelet.models import create_model
 from tubelet.models.contract import VideoModel
+from tubelet.models.weights.folder import write_folder
 from tubelet.transforms.preparation import normalize
 from tubelet.video.spec import InputSpec
 
@@ -116,6 +117,17 @@ class Classifier:
             extra: JSON values to keep beside the contract, such as how the model was trained.
         """
         write_model(folder, self.model, self.model.config.to_dict(), self.input_spec, self.classes, extra)
+
+    def save_for_transformers(self, folder: str | Path) -> None:
+        """Write a folder that transformers loads: the same logits, labels and preprocessing.
+
+        Args:
+            folder: takes the place of an existing one.
+
+        Raises:
+            ConfigError: transformers has no such model, or no such preprocessing.
+        """
+        write_folder(self.model, self.input_spec, self.classes, folder)
 
     @classmethod
     def read(cls, folder: str | Path) -> "Classifier":

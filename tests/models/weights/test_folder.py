@@ -199,6 +199,11 @@ def test_load_takes_a_folder_of_transformers_and_predicts(tmp_path, capsys):
         assert torch.equal(loaded.model(clips), model(clips))
     frames = np.zeros((9, 20, 30, 3), np.uint8)
     assert loaded.predict(frames).label in ("run", "walk")
+    loaded.save_for_transformers(tmp_path / "again")
+    again = tubelet.load(tmp_path / "again", device="cpu")
+    assert again.input_spec == loaded.input_spec
+    with torch.no_grad():
+        assert torch.equal(again.model(clips), model(clips))
 
 
 def test_the_precision_of_a_folder_is_followed(tmp_path):
