@@ -28,6 +28,7 @@ from tubelet.models.timesformer_config import TimeSformerConfig
 from tubelet.models.vivit_config import ViViTConfig
 from tubelet.models.weights.i3d import COUNTER, list_units
 from tubelet.models.weights.rules import Carry, Rule, Schema, carry, same
+from tubelet.models.weights.settings import MEMORY_NAMES
 from tubelet.models.weights.vivit import infer_grid
 from tubelet.shapes import Size3
 
@@ -64,12 +65,7 @@ _TRANSFORMERS = {
 _TRANSFORMERS_ALIASES = (
     (r"^(embeddings|encoder|layers|layernorm)\.", r"vit.\1."),
     (r"^vit\.layers\.", "vit.encoder.layer."),
-    (r"\.attention\.q_proj\.", ".attention.attention.query."),
-    (r"\.attention\.k_proj\.", ".attention.attention.key."),
-    (r"\.attention\.v_proj\.", ".attention.attention.value."),
-    (r"\.attention\.o_proj\.", ".attention.output.dense."),
-    (r"\.mlp\.fc1\.", ".intermediate.dense."),
-    (r"\.mlp\.fc2\.", ".output.dense."),
+    *MEMORY_NAMES,
 )
 _IGNORED = r"(vit\.)?pooler\..*|pre_logits\..*|fc_norm\..*|head_dist\..*|dist_token"
 

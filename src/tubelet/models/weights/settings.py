@@ -4,9 +4,19 @@ from typing import Any, Literal
 
 from tubelet.errors import ConfigError
 
-__all__ = ["choose_gelu", "name_gelu", "to_pair"]
+__all__ = ["MEMORY_NAMES", "choose_gelu", "name_gelu", "to_pair"]
 
 Gelu = Literal["tanh", "none"]
+
+MEMORY_NAMES = (
+    (r"\.attention\.q_proj\.", ".attention.attention.query."),
+    (r"\.attention\.k_proj\.", ".attention.attention.key."),
+    (r"\.attention\.v_proj\.", ".attention.attention.value."),
+    (r"\.attention\.o_proj\.", ".attention.output.dense."),
+    (r"\.mlp\.fc1\.", ".intermediate.dense."),
+    (r"\.mlp\.fc2\.", ".output.dense."),
+)
+"""What transformers 5 calls the layers of its ViT and ViViT in memory, and what its files call them."""
 
 _GELUS: dict[str, Gelu] = {
     "gelu": "none",

@@ -28,21 +28,10 @@ from torch import Tensor
 from tubelet.errors import CheckpointError, ConfigError
 from tubelet.models.vivit_config import ViViTConfig
 from tubelet.models.weights.rules import Rule, Schema, cut, join, recast, same
-from tubelet.models.weights.settings import choose_gelu, name_gelu, to_pair
+from tubelet.models.weights.settings import MEMORY_NAMES, choose_gelu, name_gelu, to_pair
 from tubelet.shapes import Size3
 
 __all__ = ["describe", "infer_grid", "make_official", "make_schemas", "make_transformers", "plan_changes"]
-
-_MEMORY_NAMES = (
-    (r"^vivit\.layers\.", "vivit.encoder.layer."),
-    (r"\.attention\.q_proj\.", ".attention.attention.query."),
-    (r"\.attention\.k_proj\.", ".attention.attention.key."),
-    (r"\.attention\.v_proj\.", ".attention.attention.value."),
-    (r"\.attention\.o_proj\.", ".attention.output.dense."),
-    (r"\.mlp\.fc1\.", ".intermediate.dense."),
-    (r"\.mlp\.fc2\.", ".output.dense."),
-)
-"""What transformers 5 calls its layers in memory, and what its files call them."""
 
 
 def make_schemas(config: ViViTConfig) -> tuple[Schema, ...]:
@@ -84,7 +73,7 @@ def make_transformers(config: ViViTConfig) -> Schema:
         "transformers' ViViT",
         r"vivit\.embeddings\.position_embeddings",
         tuple(rules),
-        aliases=_MEMORY_NAMES,
+        aliases=((r"^vivit\.layers\.", "vivit.encoder.layer."), *MEMORY_NAMES),
         ignored=r"vivit\.pooler\..*",
     )
 
