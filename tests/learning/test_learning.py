@@ -20,7 +20,7 @@ from tubelet.recipes.shipped import make_moving_shapes
 
 # Clips are rendered at the first call and found again afterwards: every test of a process has the same cache folder.
 DATA = "moving-shapes"
-PLAIN = {"input.differences": "none", "training.epochs": 2}
+PLAIN = {"input.differences": "none", "input.frames": 8, "input.sampling": "dense", "training.epochs": 2}
 
 
 @dataclass(frozen=True)
