@@ -77,7 +77,7 @@ def shrink(name):
     if getattr(card.config, "temporal_depth", 0) > 1:
         changes["temporal_depth"] = 1
     known = {field.name for field in fields(card.config)}
-    off = {key: 0.0 for key in ("dropout", "attention_dropout", "drop_path") if key in known}
+    off = {key: 0.0 for key in ("dropout", "input_dropout", "attention_dropout", "drop_path") if key in known}
     return {**off, **changes}
 
 

@@ -20,21 +20,13 @@ MOST_S = 120
 @pytest.mark.real_data
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("model", "changes", "least"),
-    [
-        # Measured: .948 (.938, .956, .949). The aim is .95, and is not reached yet.
-        ("cnn_gru_small", {"input__frames": 8, "training__epochs": 40}, 0.93),
-        # Measured: .968 (.964, .969, .972).
-        ("cnn_transformer_small", {}, 0.965),
-    ],
-)
-def test_sequence_models_reach_the_accuracy_of_features_they_were_given(real_data, tmp_path, model, changes, least):
+@pytest.mark.parametrize(("model", "least"), [("cnn_gru_small", 0.95), ("cnn_transformer_small", 0.965)])
+def test_sequence_models_reach_the_accuracy_of_features_they_were_given(real_data, tmp_path, model, least):
     folder = real_data / "ucf101_feat"
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there: it holds VGG16 features of UCF101 as .npz")
     (source,) = folder.glob("*.npz")
-    accuracies = []
+    accuracies, seconds = [], []
     for seed in SEEDS:
         started = time.process_time()
         with warnings.catch_warnings():
@@ -46,9 +38,10 @@ def test_sequence_models_reach_the_accuracy_of_features_they_were_given(real_dat
                 model__name=model,
                 training__seed=seed,
                 data__val_fraction=0.0,  # the clips say nothing of their recordings: no honest part could be held out
-                **changes,
             )
         assert result.report.n == 389
         accuracies.append(result.report.metrics.top1)
-        assert time.process_time() - started < MOST_S
+        seconds.append(round(time.process_time() - started, 1))
+    print(f"\n{model}: top-1 {[round(value, 4) for value in accuracies]}, seconds of processors {seconds}")
     assert np.mean(accuracies) >= least, accuracies
+    assert max(seconds) < MOST_S, seconds

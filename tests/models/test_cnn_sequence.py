@@ -8,8 +8,9 @@ import torch
 
 from tubelet.errors import ConfigError
 from tubelet.models import create_model
-from tubelet.models.cnn_sequence import FramePositions, PostNormBlock, Recurrence
+from tubelet.models.cnn_sequence import FramePositions, PostNormBlock
 from tubelet.models.cnn_sequence_config import CnnTransformerConfig
+from tubelet.models.recurrence import Recurrence, TwoWayRecurrence
 
 FEATURES = {"frames": 6, "channels": 12}
 TINY = {"frames": 6, "height": 16, "width": 16, "backbone_width": 16}
@@ -137,9 +138,53 @@ def test_a_recurrence_is_that_of_torch(cell, theirs):
         torch.testing.assert_close(own(rows), other(rows)[0], atol=1e-13, rtol=1e-12)
 
 
+@pytest.mark.parametrize("cell", KERAS)
+@pytest.mark.parametrize("summary", ["last", "mean"])
+def test_masked_logits_of_two_readings_are_those_of_keras_recurrences(cell, summary):
+    """Keras' Bidirectional: the second layer of cells reads the clip without its padding backward, then is turned."""
+    model = make("cnn_gru", cell=cell, units=(7, 4), bidirectional=True, summary=summary).double()
+    clips = make_clips(model).double()
+    lengths = torch.tensor([6, 4, 1])
+    with torch.no_grad():
+        found = model(clips, lengths)
+    head = {name: value.detach().numpy() for name, value in model.named_parameters() if "recurrence" not in name}
+    for clip, length, logits in zip(clips, lengths.tolist(), found, strict=True):
+        rows, real = clip[:, :length, 0, 0].T.numpy(), [True] * length
+        for layer in model.recurrence:
+            there, back = KERAS[cell](layer.onward, rows, real), KERAS[cell](layer.homeward, rows[::-1], real)
+            rows = np.concatenate([there, back[::-1]], axis=1)
+        scored = rows.mean(axis=0) if summary == "mean" else np.concatenate([there[-1], back[-1]])
+        hidden = np.maximum(scored @ head["dense.weight"].T + head["dense.bias"], 0)
+        expected = hidden @ head["head.weight"].T + head["head.bias"]
+        np.testing.assert_allclose(logits.numpy(), expected, atol=1e-12, rtol=1e-10)
+
+
+def test_two_readings_are_torch_s_bidirectional_layer():
+    torch.manual_seed(0)
+    own, other = TwoWayRecurrence("gru", 5, 4).double(), torch.nn.GRU(5, 4, batch_first=True, bidirectional=True)
+    for suffix, layer in (("", own.onward), ("_reverse", own.homeward)):
+        for name, part in (("ih", layer.read), ("hh", layer.recur)):
+            torch.nn.init.normal_(part.bias)
+            for kind in ("weight", "bias"):
+                getattr(other, f"{kind}_{name}_l0{suffix}").data = getattr(part, kind).data
+    rows, lengths = torch.randn(3, 9, 5, dtype=torch.float64), torch.tensor([9, 4, 1])
+    packed = torch.nn.utils.rnn.pack_padded_sequence(rows, lengths, batch_first=True)
+    with torch.no_grad():
+        expected, _ = torch.nn.utils.rnn.pad_packed_sequence(other(packed)[0], batch_first=True)
+        found = own(rows, lengths)
+        torch.testing.assert_close(own(rows), other(rows)[0], atol=1e-13, rtol=1e-12)
+    for row, wished, length in zip(found, expected, lengths.tolist(), strict=True):
+        torch.testing.assert_close(row[:length], wished[:length], atol=1e-13, rtol=1e-12)
+
+
 def test_an_lstm_starts_by_remembering():
     layer = Recurrence("lstm", 5, 4)
     assert layer.read.bias.tolist() == [0.0] * 4 + [1.0] * 4 + [0.0] * 8
+    model = create_model("cnn_gru", 5, cell="lstm", units=(4, 4), bidirectional=True)
+    for way in (model.recurrence[1].onward, model.recurrence[1].homeward):
+        assert way.read.bias[4:8].tolist() == [1.0] * 4
+        product = way.recur.weight.T @ way.recur.weight
+        torch.testing.assert_close(product, torch.eye(4), atol=1e-5, rtol=1e-5)
 
 
 def normalize(vector, norm):
@@ -187,10 +232,20 @@ def test_masked_logits_of_the_transformer_are_those_of_plain_loops(dim, heads, d
         torch.testing.assert_close(model(clips, lengths), expected, atol=1e-11, rtol=1e-11)
 
 
-@pytest.mark.parametrize("name", MASKABLE)
+READINGS = [
+    {"bidirectional": bidirectional, "summary": summary}
+    for bidirectional in (False, True)
+    for summary in ("last", "mean")
+]
+NOTHING = dict[str, object]()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), [*((name, NOTHING) for name in MASKABLE), *(("cnn_gru", reading) for reading in READINGS[1:])]
+)
 @pytest.mark.parametrize("longest", [6, 9])
-def test_neither_what_nor_how_much_padding_changes_a_logit(name, longest):
-    model = make(name)
+def test_neither_what_nor_how_much_padding_changes_a_logit(name, changes, longest):
+    model = make(name, **changes)
     lengths = torch.tensor([4, 1, longest])
     clips = make_clips(model, frames=longest)
     with torch.no_grad():
@@ -206,7 +261,10 @@ def test_neither_what_nor_how_much_padding_changes_a_logit(name, longest):
         assert (model(noisy) - found).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize(("name", "changes"), [("cnn_gru", {"head_dim": 64}), ("cnn_transformer", {})])
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [*(("cnn_gru", {"head_dim": 64, **reading}) for reading in READINGS), ("cnn_transformer", {})],
+)
 def test_padding_gets_no_gradient(name, changes):
     model = make(name, **changes)
     clips = make_clips(model).requires_grad_()
@@ -260,6 +318,7 @@ def test_a_frozen_backbone_stays_while_the_rest_learns(name):
         ("cnn_gru", {"dropout": 1.0}, "dropout must lie in 0 to below 1 - found 1.0"),
         ("cnn_gru", {"units": (16, 0)}, r"units must be positive - found \(16, 0\)"),
         ("cnn_gru", {"cell": "gre"}, "gru"),
+        ("cnn_gru", {"summary": "max"}, "mean"),
         ("cnn_gru_nano", {"backbone_width": 40}, "backbone_width=32|backbone_width=48"),
         ("cnn_transformer", {"dim": 30, "heads": 4}, "dim=32"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import torch
 from tubelet.cli import main
 from tubelet.errors import ConfigError, DataError, VideoError
 from tubelet.evaluation.evaluate import evaluate
+from tubelet.models import find_card, list_models
 from tubelet.prediction.load import load
 from tubelet.recipes.recipe import ModelRecipe, Recipe
-from tubelet.recipes.shipped import make_features, resolve_recipe
+from tubelet.recipes.shipped import FEATURES, make_features, resolve_recipe
 from tubelet.training.run import load_checkpoint
 from tubelet.training.train import train
 from tubelet.transforms.policy import Augmentation
@@ -114,6 +116,18 @@ def test_what_was_typed_wins_over_what_the_data_says(source):
     assert resolve_recipe(str(source), None, fixed).input.mean == (0.0,)
     card = resolve_recipe(None, None, {"model.name": "cnn_gru"})
     assert (card.input.frames, card.input.channels) == (20, 2048)
+
+
+def test_a_model_with_a_recipe_of_its_own_gets_it_and_what_was_typed_wins(source):
+    assert FEATURES["cnn_gru_small"] == {"input.frames": 8, "training.epochs": 40}
+    recipe = resolve_recipe(str(source), None, {"model.name": "cnn_gru_small"})
+    assert (recipe.input.frames, recipe.input.channels, recipe.training.epochs) == (8, 6, 40)
+    assert recipe == replace(make_features("cnn_gru_small"), input=replace(recipe.input, channels=6))
+    assert resolve_recipe(None, None, {"model.name": "cnn_gru_small"}).input.frames == 8
+    typed = {"model.name": "cnn_gru_small", "input.frames": 5, "training.epochs": 3}
+    recipe = resolve_recipe(str(source), None, typed)
+    assert (recipe.input.frames, recipe.training.epochs) == (5, 3)
+    assert set(FEATURES) <= {name for name in list_models() if find_card(name).input_spec.kind == "features"}
 
 
 def test_a_stated_range_of_features_is_kept(source, tmp_path):

@@ -18,6 +18,7 @@ from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
 
 __all__ = [
+    "FEATURES",
     "MOVING_SHAPES",
     "SHIPPED",
     "SHIPPED_PRETRAINING",
@@ -85,11 +86,26 @@ def make_moving_shapes(model: str = "vivit_nano_factorized_encoder") -> Recipe:
     return override(recipe, MOVING_SHAPES[model])
 
 
-def make_features() -> Recipe:
-    """Train a sequence model on features of frames that another network computed, on a CPU."""
+FEATURES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {"cnn_gru_small": MappingProxyType({"input.frames": 8, "training.epochs": 40})}
+)
+"""Where the recipe of a model of features differs. Eight frames, one drawn from each eighth of a clip in training: a
+recurrent model sees a new choice in every epoch, and learns no clip by heart."""
+
+
+def make_features(model: str = "cnn_transformer_small") -> Recipe:
+    """Train a sequence model on features of frames that another network computed, on a CPU.
+
+    Args:
+        model: any model of features; those in `FEATURES` have a recipe that differs.
+    """
+    return override(_make_features(model), FEATURES.get(model, {}))
+
+
+def _make_features(model: str) -> Recipe:
     return Recipe(
         data=DataRecipe(workers=0),
-        model=ModelRecipe("cnn_transformer_small"),
+        model=ModelRecipe(model),
         input=InputSpec(kind="features", frames=20, height=1, width=1, channels=2048, mean=(), std=()),
         augmentation=Augmentation(horizontal_flip=0.0),
         optimizer=OptimizerRecipe(lr=1e-3, label_smoothing=0.1),
@@ -115,14 +131,14 @@ SHIPPED_PRETRAINING = {"moving-shapes": make_moving_shapes_pretraining}
 
 
 def _meet_features(recipe: Recipe, spec: InputSpec, source: str | None) -> Recipe:
-    """Take frames and features from the data where it has them, else from the model's card."""
+    """Take features from the data, and frames too but where the model's recipe states them; else from its card."""
     from tubelet.data.features import find_shape
     from tubelet.data.manifest import read_manifest
 
     shape = find_shape(read_manifest(source)) if source and Path(source).is_file() else None
     if shape is not None:
         spec = replace(spec, frames=shape.frames, channels=shape.dim)
-    return replace(recipe, input=spec)
+    return override(replace(recipe, input=spec), FEATURES.get(recipe.model.name, {}))
 
 
 def resolve_recipe(data: str | None, config: Path | None, changes: Mapping[str, Any]) -> Recipe:
@@ -133,8 +149,8 @@ def resolve_recipe(data: str | None, config: Path | None, changes: Mapping[str, 
         config: a YAML file that states the recipe.
         changes: leaves by dotted name, which win. A model named here brings the frames and the size of its card, unless
             `input` is stated too; weights without a model bring their own model and contract. A model of features
-            brings a recipe of its own, `make_features`, and takes their number and the frames of the longest clip from
-            the data.
+            brings a recipe of its own, `make_features`, and takes their number from the data, and the frames of the
+            longest clip where that recipe does not say how many are chosen.
 
     Raises:
         ConfigError: a wrong file, name or value, with the nearest right one.
@@ -150,7 +166,7 @@ def resolve_recipe(data: str | None, config: Path | None, changes: Mapping[str, 
 
         spec = find_card(model).input_spec
         if spec.kind == "features":
-            met = _meet_features(make_features(), spec, changes.get("data.source", data))
+            met = _meet_features(make_features(model), spec, changes.get("data.source", data))
             return override(met, changes, "command line")
     return _resolve(SHIPPED[data]() if data in SHIPPED else Recipe(), changes)
 
