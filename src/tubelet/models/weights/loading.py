@@ -18,12 +18,11 @@ from torch import Tensor, nn
 
 from tubelet.errors import CheckpointError
 from tubelet.models.blocks import TubeletEmbedding
-from tubelet.models.card import change_config
-from tubelet.models.contract import VideoModel, find_card
+from tubelet.models.contract import VideoModel
 from tubelet.models.positions import Positions, fit_positions
 from tubelet.models.published import find_published
-from tubelet.models.weights.archive import read_tensors
-from tubelet.models.weights.families import FAMILIES, list_schemas, name_origin
+from tubelet.models.weights.archive import check_tensors, read_tensors
+from tubelet.models.weights.families import list_schemas, name_origin, plan_config
 from tubelet.models.weights.images import Inflation
 from tubelet.models.weights.rules import translate
 from tubelet.models.weights.source import WeightFiles, find_weights
@@ -102,9 +101,11 @@ def load_found(
     found: WeightFiles,
     classes: Sequence[str] | None = None,
     inflation: Inflation = "central",
+    *,
+    tensors: dict[str, Tensor] | None = None,
 ) -> WeightReport:
-    """Start a model from files that were found already; see `load_weights`."""
-    return _load(model, read_tensors(found.paths), found, classes, inflation)
+    """Start a model from files that were found already, and perhaps read; see `load_weights`."""
+    return _load(model, read_tensors(found.paths) if tensors is None else tensors, found, classes, inflation)
 
 
 def _load(
@@ -114,6 +115,7 @@ def _load(
     classes: Sequence[str] | None,
     inflation: Inflation,
 ) -> WeightReport:
+    check_tensors(given, found.title)
     own = model.state_dict()
     unused: list[str] = []
     origin, may_lack = "tubelet", "$^"
@@ -124,7 +126,9 @@ def _load(
         origin, may_lack = schema.title, schema.fresh
     elif given.keys() != own.keys() and (not any(key in own for key in given) or name_origin(list(given))):
         raise _explain_foreign(model, found, list(given))
-    if "head.weight" in given and not _has_same_classes(found, given["head.weight"], own, classes):
+    if {"head.weight"} <= given.keys() & own.keys() and not _has_same_classes(
+        found, given["head.weight"], own, classes
+    ):
         unused = [*unused, *(key for key in _HEAD if key in given)]
         given = {key: value for key, value in given.items() if key not in _HEAD}
     fitted, resized = _fit(model, given, found.title)
@@ -148,10 +152,9 @@ def _read_source_config(model: nn.Module, found: WeightFiles) -> Any:
     """Return the configuration that the weights were made for, as far as it is known."""
     if not isinstance(model, VideoModel) or not found.is_transformers:
         return model.config
-    family = FAMILIES.get(model.card.architecture)
-    if family is None or family.plan_changes is None or found.settings["model_type"] != model.card.architecture:
+    if found.settings["model_type"] != model.card.architecture:
         return model.config
-    return change_config(find_card(family.base).config, family.plan_changes(found.settings))
+    return plan_config(found.settings, found.title) or model.config
 
 
 def _has_same_classes(
@@ -160,11 +163,12 @@ def _has_same_classes(
     """Tell whether the head of the source says the same as the model's: as many classes, and where known the same."""
     if weight.shape != own["head.weight"].shape:
         return weight.shape[1:] != own["head.weight"].shape[1:]  # another width is an error, told with its shapes
-    stated = found.settings.get("classes")
-    labels = found.settings.get("id2label")
+    if classes is None:
+        return True
+    stated, labels = found.settings.get("classes"), found.settings.get("id2label")
     if stated is None and isinstance(labels, Mapping):
-        stated = [labels[key] for key in sorted(labels, key=int)]
-    return classes is None or not stated or list(stated) == list(classes)
+        stated = [labels.get(str(index)) for index in range(len(labels))]
+    return not stated or stated == list(classes)
 
 
 def _fit(model: nn.Module, given: Mapping[str, Tensor], title: str) -> tuple[dict[str, Tensor], list[str]]:
@@ -182,6 +186,11 @@ def _fit(model: nn.Module, given: Mapping[str, Tensor], title: str) -> tuple[dic
         )
     for key, value in given.items():
         wanted = own[key]
+        if wanted.is_floating_point() and not value.is_floating_point():
+            raise CheckpointError(
+                f"cannot load {title!r} into {_name(model)} - '{key}' should hold {_say(wanted.dtype)}, found "
+                f"{_say(value.dtype)} - save the weights as floating-point numbers."
+            )
         if value.shape != wanted.shape:
             changed = _change_size(model, key, value, wanted)
             if changed is None or changed.shape != wanted.shape:
@@ -193,7 +202,16 @@ def _fit(model: nn.Module, given: Mapping[str, Tensor], title: str) -> tuple[dic
             fitted[key] = changed.to(wanted.dtype)
         else:
             fitted[key] = value.to(wanted.dtype)
+        if not fitted[key].isfinite().all():
+            raise CheckpointError(
+                f"cannot load {title!r} into {_name(model)} - '{key}' should hold finite {_say(wanted.dtype)}, found "
+                "NaN or infinity - the file is damaged, or its training failed; take another copy."
+            )
     return fitted, resized
+
+
+def _say(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _change_size(model: nn.Module, key: str, value: Tensor, wanted: Tensor) -> Tensor | None:

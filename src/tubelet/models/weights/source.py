@@ -118,8 +118,9 @@ def _list_parts(path: Path) -> tuple[Path, ...]:
     """List the files of weights that an index names, or the one file itself."""
     if path.suffix != ".json":
         return (path,)
-    names = sorted({str(name) for name in _read_json(path).get("weight_map", {}).values()})
-    strange = [name for name in names if Path(name).name != name]
+    stated = _read_json(path).get("weight_map")
+    names = sorted({str(name) for name in stated.values()}) if isinstance(stated, dict) else []
+    strange = [name for name in names if Path(name).name != name or name in ("", "..") or "\0" in name]
     if strange or not names:
         raise CheckpointError(
             f"cannot read {str(path)!r} - it should name files beside it, found {(strange or ['none'])[0]!r} - "
