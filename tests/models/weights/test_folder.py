@@ -1,6 +1,7 @@
 """Folders of transformers: what they describe is what we build, and what we write is what they load."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -324,3 +325,29 @@ def test_double_precision_survives_loading(tmp_path):
     save_file(weights, tmp_path / "folder" / "model.safetensors")
     loaded = tubelet.load(tmp_path / "folder", device="cpu")
     assert torch.equal(loaded.model.head.bias.detach(), weights["classifier.bias"])
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "settings"),
+    [
+        ("Vivit", "vivit_nano_joint", {"pooling": "token", "tubelet": (2, 8, 8)}),
+        ("Timesformer", "timesformer_nano_divided", {"patch": 8}),
+        ("VideoMAE", "videomae_nano", {"tubelet": (2, 8, 8)}),
+    ],
+)
+def test_bodies_without_a_head_start_a_training_but_classify_nothing(family, name, settings, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="the dev extra installs transformers")
+    patches = {"tubelet_size": [2, 8, 8]} if family == "Vivit" else {"patch_size": 8}
+    config = getattr(transformers, f"{family}Config")(**SMALL, **patches, image_size=24, num_frames=4)
+    other = getattr(transformers, f"{family}Model")(config).eval()
+    other.save_pretrained(tmp_path / "body")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(CheckpointError, match="holds no classifier"):
+            tubelet.load(tmp_path / "body", device="cpu")
+    sizes = {"frames": 4, "height": 24, "width": 24, "dim": 48, "depth": 2, "heads": 4, "mlp_dim": 80}
+    model = create_model(name, 3, **sizes, **settings)
+    report = load_weights(model, tmp_path / "body")
+    norm = ("norm.weight", "norm.bias") if family == "VideoMAE" else ()
+    assert sorted(report.fresh) == sorted(("head.weight", "head.bias", *norm))
+    assert not [key for key in report.unused if "pooler" not in key]

@@ -107,7 +107,7 @@ def read_folder(found: WeightFiles) -> FolderModel:
     # Before loading, since double precision would not survive a detour.
     model = build_model(plan.config).to(_read_precision(found.settings))
     report = load_found(model, found, tensors=tensors)
-    if any(key.startswith("head.") for key in report.fresh):
+    if report.fresh:
         raise CheckpointError(
             f"cannot classify with {found.title!r} - it holds no classifier, only what one can be trained from - "
             f"'tubelet train DATA --weights {found.title}' trains one."

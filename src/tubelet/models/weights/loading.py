@@ -22,7 +22,7 @@ from tubelet.models.contract import VideoModel
 from tubelet.models.positions import Positions, fit_positions
 from tubelet.models.published import find_published
 from tubelet.models.weights.archive import check_tensors, read_tensors
-from tubelet.models.weights.families import list_schemas, name_origin, plan_config
+from tubelet.models.weights.families import FAMILIES, list_schemas, name_origin, plan_config
 from tubelet.models.weights.images import Inflation
 from tubelet.models.weights.rules import translate
 from tubelet.models.weights.source import WeightFiles, find_weights
@@ -30,6 +30,8 @@ from tubelet.models.weights.source import WeightFiles, find_weights
 __all__ = ["WeightReport", "load_found", "load_weights"]
 
 _HEAD = ("head.weight", "head.bias")
+_BARE = re.compile(r"(embeddings|encoder|layers|layernorm|pooler)\.(?!(embedding|blocks|norm)\.)")
+"""What the keys of a body of transformers begin with; ours follow an encoder's name with their own."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def load_weights(
     Raises:
         CheckpointError: a file that is missing, damaged, of another architecture or size, or that would have to be
             executed; names the key, what it should be and what it is. The model is then unchanged.
+        ConfigError: `default` for a model that nobody published weights for.
 
     Example:
         >>> load_weights(model, "hf://MCG-NJU/videomae-base")  # doctest: +SKIP
@@ -120,6 +123,7 @@ def _load(
     unused: list[str] = []
     origin, may_lack = "tubelet", "$^"
     config = _read_source_config(model, found)
+    given = _name_bare(given, found)
     schema = next((schema for schema in list_schemas(model, config, inflation) if schema.recognizes(given)), None)
     if schema is not None:
         given, unused = translate(given, schema)
@@ -142,6 +146,17 @@ def _load(
         )
     model.load_state_dict({**own, **fitted})
     return WeightReport(found.title, origin, len(fitted), fresh, tuple(unused), tuple(resized))
+
+
+def _name_bare(given: dict[str, Tensor], found: WeightFiles) -> dict[str, Tensor]:
+    """Put the model's name before the keys of a folder that holds a body alone, as transformers does with a head.
+
+    Without it a clip's embedding and a picture's have the same names.
+    """
+    kind = found.settings.get("model_type")
+    if kind not in list(FAMILIES) or any(key.startswith(f"{kind}.") for key in given):
+        return given
+    return {f"{kind}.{key}" if _BARE.match(key) else key: value for key, value in given.items()}
 
 
 def _find_default(model: nn.Module) -> str:

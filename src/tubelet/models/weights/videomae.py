@@ -19,6 +19,7 @@ normalized tokens, the classifier's normalizes their mean, and the official fine
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from warnings import warn
 
@@ -82,7 +83,8 @@ def make_schemas(config: VideoMAEConfig) -> tuple[Schema, ...]:
             ignored=left_behind,
             fresh=r"(norm|head)\..*",
         ),
-        make_classifier_schema(config),
+        # An encoder without tokens' norm, which is made where the mean is pooled, has no norm at all.
+        replace(make_classifier_schema(config), fresh=r"norm\..*"),
         Schema(
             "the official VideoMAE pre-training",
             r"encoder_to_decoder\.weight",
