@@ -97,7 +97,7 @@ def load_plugin(path: str | os.PathLike[str]) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ConfigError(
             f"cannot load the plugin {str(path)!r} - it raises {type(error).__name__}: {error} - correct the file."

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tubelet.errors import CheckpointError, ConfigError
+from tubelet.errors import CheckpointError, ConfigError, UnknownName
 from tubelet.models import create_model, load_weights
 from tubelet.models.videomae_pretraining import create_pretraining
 from tubelet.models.weights.archive import read_tensors
@@ -350,3 +350,8 @@ def test_arrays_with_damaged_headers_are_refused(tmp_path, content):
         archive.writestr("x.npy", content)
     with pytest.raises(CheckpointError, match="cannot read weights from"):
         read_tensors([tmp_path / "weights.npz"])
+
+
+def test_a_mistyped_model_with_a_tag_is_told_by_its_name():
+    with pytest.raises(UnknownName, match="did you mean 'videomae_base'"):
+        create_model("videomae_bas.ssv2")
