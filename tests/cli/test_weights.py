@@ -187,7 +187,12 @@ def test_a_model_of_ones_own_is_trained_and_predicts(world, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "no such Python file"), ("1 / 0", "raises ZeroDivisionError"), ("def", "raises SyntaxError")],
+    [
+        (None, "no such Python file"),
+        ("1 / 0", "raises ZeroDivisionError"),
+        ("def", "raises SyntaxError"),
+        ("raise SystemExit(3)", "raises SystemExit: 3"),
+    ],
 )
 def test_a_broken_plugin_is_named(content, message, tmp_path, capsys):
     plugin = tmp_path / "broken.py"

@@ -203,3 +203,9 @@ def test_addresses_that_differ_in_their_query_are_kept_apart(tmp_path, monkeypat
     monkeypatch.setattr("torch.hub.download_url_to_file", write)
     urls = ["https://host/get", "https://host/get?id=1", "https://host/get?id=2"]
     assert [find_weights(url).paths[0].read_text() for url in urls] == urls
+
+
+def test_a_run_that_is_not_there_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="there is no such file, folder or run"):
+        find_weights("runs/none")

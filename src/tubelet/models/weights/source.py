@@ -70,7 +70,8 @@ def find_weights(source: str | os.PathLike[str]) -> WeightFiles:
     if found is not None:
         return found
     match = _HUB_ID.fullmatch(text)
-    if match and (is_hub or not Path(Path(text).parts[0]).exists()):
+    # A run that is not there is no repository: nobody should be asked for it.
+    if match and (is_hub or not (text.startswith("runs/") or Path(Path(text).parts[0]).exists())):
         return _open_hub(match["repo"], match["revision"])
     reason = "a hub id reads hf://owner/repo" if is_hub else "there is no such file, folder or run"
     raise CheckpointError(
