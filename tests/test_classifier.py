@@ -201,3 +201,13 @@ def test_the_hash_of_the_description_is_that_of_its_canonical_text(folder):
     stated = description.pop("sha256_config")
     canonical = json.dumps(description, sort_keys=True, separators=(",", ":"))
     assert stated == files.hash_bytes(canonical.encode("ascii"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("dim", 10**6, "parameters, found"), ("depth", 10**9, "blocks"), ("pretrained", True, "no hyper-parameter")],
+)
+def test_a_description_that_asks_for_more_than_its_weights_is_refused_before_it_is_built(folder, key, value, message):
+    alter(folder, lambda description: description["model"].update({key: value}))
+    with pytest.raises(CheckpointError, match=message):
+        Classifier.read(folder)

@@ -19,9 +19,10 @@ from tubelet.model_folder import (
     read_model,
     write_model,
 )
-from tubelet.models import create_model
-from tubelet.models.contract import VideoModel
+from tubelet.models.card import change_config
+from tubelet.models.contract import VideoModel, build_model, find_card
 from tubelet.models.weights.folder import write_folder
+from tubelet.models.weights.sizes import check_sizes
 from tubelet.transforms.preparation import normalize
 from tubelet.video.spec import InputSpec
 
@@ -144,13 +145,17 @@ class Classifier:
         try:
             config = dict(description["model"])
             name, num_classes = config.pop("name"), config.pop("num_classes")
-            model = create_model(name, num_classes, **config)
+            wanted = change_config(find_card(name).config, {"num_classes": num_classes, **config})
+            check_sizes(wanted, weights, str(path))
+            model = build_model(wanted)
             input_spec = build(InputSpec, description["input"])
             classifier = cls(model.eval(), input_spec, tuple(description["classes"]))
         except KeyError as error:
             raise CheckpointError(
                 f"cannot load {str(path)!r} - its model lacks {error} - take an intact copy."
             ) from None
+        except CheckpointError:
+            raise
         except (TubeletError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise CheckpointError(f"cannot load {str(path)!r} - it says: {error} - take an intact copy.") from None
         load_state(model, weights, str(folder / WEIGHTS_NAME))

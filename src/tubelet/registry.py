@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Generic, TypeVar
+from zlib import crc32
 
 from tubelet.errors import ConfigError, UnknownName, name_nearest
 
@@ -85,7 +86,7 @@ def load_plugin(path: str | os.PathLike[str]) -> None:
         >>> load_plugin("my_models.py")  # doctest: +SKIP
     """
     place = Path(path).absolute()
-    name = f"tubelet_plugin_{place.stem}_{abs(hash(str(place.resolve())))}"
+    name = f"tubelet_plugin_{place.stem}_{crc32(os.fsencode(place.resolve())):08x}"
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, place) if place.suffix == ".py" and place.is_file() else None
@@ -97,7 +98,7 @@ def load_plugin(path: str | os.PathLike[str]) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ConfigError(
             f"cannot load the plugin {str(path)!r} - it raises {type(error).__name__}: {error} - correct the file."

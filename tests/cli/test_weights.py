@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from run_command import run
-from small_run import make_tiny_recipe
+from small_run import make_tiny_recipe, write_clip
 from tubelet.config import write_config
 from tubelet.models import create_model
 from tubelet.models import published as published_module
@@ -78,6 +78,18 @@ def test_wrong_weights_stop_a_training_with_the_key(world, small_run, tmp_path, 
     status, _, err = run("train", world, "--weights", "default", "--runs", tmp_path / "r", capsys=capsys)
     assert status == 2
     assert "has no default weights" in err
+
+
+def test_evaluate_takes_a_folder_of_transformers(folder, tmp_path, capsys):
+    for label in ("run", "walk"):
+        (tmp_path / "clips" / label).mkdir(parents=True)
+        for index in range(3):
+            write_clip(tmp_path / "clips" / label / f"{index}.mp4", seed=index)
+    status, out, err = run("evaluate", folder, tmp_path / "clips", "--split", "test", "--json", capsys=capsys)
+    assert status == 0, err
+    assert json.loads(out)["n"] > 0
+    assert run("evaluate", "videomae_base.kinetics40", tmp_path / "clips", capsys=capsys)[0] == 2
+    assert run("evaluate", folder, capsys=capsys)[0] == 1
 
 
 def test_predict_takes_a_folder_of_transformers(folder, world, capsys):
@@ -187,7 +199,12 @@ def test_a_model_of_ones_own_is_trained_and_predicts(world, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "no such Python file"), ("1 / 0", "raises ZeroDivisionError"), ("def", "raises SyntaxError")],
+    [
+        (None, "no such Python file"),
+        ("1 / 0", "raises ZeroDivisionError"),
+        ("def", "raises SyntaxError"),
+        ("raise SystemExit(3)", "raises SystemExit: 3"),
+    ],
 )
 def test_a_broken_plugin_is_named(content, message, tmp_path, capsys):
     plugin = tmp_path / "broken.py"

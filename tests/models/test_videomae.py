@@ -609,8 +609,8 @@ def test_settings_of_a_folder_are_read_and_its_two_traps_avoided():
     assert plan_changes(classifier)["pooling"] == "first"
     small = {"hidden_size": 384, "num_attention_heads": 16}
     with pytest.warns(UserWarning, match="16 heads"):
-        assert plan_changes({**small, "_name_or_path": "MCG-NJU/videomae-small-finetuned-ssv2"})["heads"] == 6
-    assert plan_changes({**small, "_name_or_path": "somebody/videomae-small"})["heads"] == 16
+        assert plan_changes({**small, "_hub_id": "MCG-NJU/videomae-small-finetuned-ssv2"})["heads"] == 6
+    assert plan_changes({**small, "_hub_id": "somebody/videomae-small"})["heads"] == 16
     assert plan_changes({"qkv_bias": False})["qkv_bias"] == "none"
     with pytest.raises(ConfigError, match="found relu"):
         plan_changes({"hidden_act": "relu"})

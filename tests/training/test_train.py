@@ -351,3 +351,16 @@ def test_a_model_without_blocks_is_not_trained_with_checkpointing(source, tmp_pa
     recipe = replace(make_tiny_recipe(source, checkpointing=True), model=ModelRecipe("cnn_gru_nano"))
     with pytest.raises(ConfigError, match="leave it off"):
         train(recipe=recipe, name="recurrent", runs=tmp_path)
+
+
+def test_a_run_is_not_replaced_while_it_holds_the_weights_to_start_from(source, tmp_path):
+    recipe = make_tiny_recipe(source, epochs=1)
+    folder = train(recipe=recipe, name="mine", runs=tmp_path).folder
+    before = (folder / "model" / "model.safetensors").read_bytes()
+    for weights, error in ((os.fspath(folder), TrainingError), ("nowhere.safetensors", CheckpointError)):
+        with pytest.raises(error, match=r"cannot .* - "):
+            train(recipe=recipe, name="mine", runs=tmp_path, overwrite=True, model__weights=weights)
+        assert (folder / "model" / "model.safetensors").read_bytes() == before
+    with pytest.raises(CheckpointError, match="nowhere"):
+        train(recipe=recipe, name="other", runs=tmp_path, model__weights="nowhere.safetensors")
+    assert not (tmp_path / "other").exists()

@@ -33,7 +33,7 @@ from tubelet.metrics import (
     format_report,
     measure_classification,
 )
-from tubelet.prediction.load import find_model, load
+from tubelet.prediction.load import find_model, find_remote, load
 from tubelet.recipes.recipe import Recipe
 from tubelet.report.figures import draw_confusion
 from tubelet.transforms.preparation import fit, fit_features
@@ -291,7 +291,7 @@ def _open(model: object, data: str | os.PathLike[str] | None, split: str) -> tup
 
 
 def _find_run(model: object) -> Path | None:
-    if isinstance(model, Classifier):
+    if isinstance(model, Classifier) or find_remote(str(model)) is not None:
         return None
     folder = find_model(str(model)).parent
     return folder if (folder / "config.yaml").exists() else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from math import isfinite
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from tubelet.errors import ConfigError, name_nearest
@@ -130,6 +131,8 @@ def _check_value(what: str, value: Any, hint: Any) -> Any:
     wanted: tuple[type, ...] = (int, float) if hint is float else (hint,)
     if not isinstance(value, wanted) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{what} must be of type {hint.__name__} - found {value!r} - give such a value.")
+    if hint is float and isinstance(value, int | float) and not isfinite(value):
+        raise ConfigError(f"{what} must be a finite number - found {value!r} - give such a value.")
     return hint(value)
 
 

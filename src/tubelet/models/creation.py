@@ -36,9 +36,9 @@ def create_model(name: str, num_classes: int | None = None, *, pretrained: bool 
     Cost: under `torch.device("meta")` even the largest model takes no memory.
     """
     stem, dot, tag = name.partition(".")
+    config = find_card(stem).config
     published = find_published(stem, tag) if dot or pretrained else None
     classes = num_classes or (published.num_classes if published else 0)
-    config = find_card(stem).config
     model = build_model(change_config(config, {"num_classes": classes or config.num_classes, **changes}))
     if published is not None:
         load_weights(model, published.source)

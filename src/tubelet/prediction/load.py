@@ -8,13 +8,15 @@ from tubelet import files
 from tubelet.classifier import Classifier
 from tubelet.errors import CheckpointError, name_nearest
 from tubelet.model_folder import CONFIG_NAME, WEIGHTS_NAME
+from tubelet.models import list_models
+from tubelet.models.published import find_published
 from tubelet.models.weights.folder import read_folder
 from tubelet.models.weights.source import WeightFiles, find_weights
 from tubelet.prediction.devices import choose_device
 from tubelet.prediction.predict import Prediction, predict_one
 from tubelet.video.source import Source
 
-__all__ = ["Predictor", "load"]
+__all__ = ["Predictor", "find_model", "find_remote", "load"]
 
 
 class Predictor(Classifier):
@@ -39,7 +41,8 @@ def load(source: str | os.PathLike[str], *, device: str = "auto") -> Predictor:
 
     Args:
         source: a run folder, the name of a run under `runs/`, a model folder (`model.safetensors` + `config.json`), a
-            folder of transformers, or a name on the Hugging Face hub (`hf://owner/repo`, or `owner/repo` alone).
+            folder of transformers, a name on the Hugging Face hub (`hf://owner/repo`, or `owner/repo` alone), or
+            published weights such as `videomae_base.kinetics400`.
         device: auto, cpu, cuda, cuda:1 or mps.
 
     Returns:
@@ -54,16 +57,30 @@ def load(source: str | os.PathLike[str], *, device: str = "auto") -> Predictor:
 
 
 def _read(source: str | os.PathLike[str]) -> Predictor:
-    text = os.fspath(source)
-    if text.startswith("hf://") or _is_hub_id(text):
-        return _read_foreign(find_weights(text))
+    remote = find_remote(source)
+    if remote is not None:
+        found = find_weights(remote)
+        return _read_foreign(found) if found.is_transformers else _read_own(found.folder)
     folder = find_model(source)
     if (folder / CONFIG_NAME).exists():
         found = find_weights(folder)
         if found.is_transformers:
             return _read_foreign(found)
+    return _read_own(folder)
+
+
+def _read_own(folder: Path) -> Predictor:
     own = Classifier.read(folder)
     return Predictor(own.model, own.input_spec, own.classes)
+
+
+def find_remote(source: str | os.PathLike[str]) -> str | None:
+    """Return the name on the hub that a source stands for: its own, or that of published weights; None for a path."""
+    text = os.fspath(source)
+    name, dot, tag = text.partition(".")
+    if dot and name in list_models() and not Path(text).exists():
+        return find_published(name, tag).source
+    return text if text.startswith("hf://") or _is_hub_id(text) else None
 
 
 def _read_foreign(found: WeightFiles) -> Predictor:

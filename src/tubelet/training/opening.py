@@ -12,6 +12,8 @@ from tubelet.config import flatten, override
 from tubelet.data.assignments import apply_assignments, read_assignments, write_assignments
 from tubelet.data.manifest import Manifest
 from tubelet.errors import TrainingError
+from tubelet.models.published import find_published
+from tubelet.models.weights.source import find_weights
 from tubelet.recipes.pretraining import PretrainingRecipe
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.run import Run
@@ -60,12 +62,15 @@ def start_anew(
         settle: fills in what a recipe leaves to the clips, before it is written down.
 
     Raises:
-        TrainingError: there is a run of that name already.
+        TrainingError: there is a run of that name already, or it holds the weights to start from.
+        CheckpointError: no weights where the recipe says; nothing was removed yet.
     """
     recipe = _fix_source(recipe, source)
     manifest = read(recipe)
     recipe = settle(recipe, manifest)
-    run = Run.create(_choose_folder(place, recipe), recipe, overwrite=place.overwrite)
+    folder = _choose_folder(place, recipe)
+    _check_weights(recipe, folder)
+    run = Run.create(folder, recipe, overwrite=place.overwrite)
     write_assignments(run.splits_path, manifest)
     return Opened(run, recipe, manifest)
 
@@ -117,6 +122,19 @@ def _fix_source(recipe: R, source: str | None) -> R:
     data: Any = replace(recipe.data, source=source)
     model: Any = replace(recipe.model, weights=weights)
     return replace(recipe, data=data, model=model)
+
+
+def _check_weights(recipe: Recipe | PretrainingRecipe, folder: Path) -> None:
+    """Find the weights to start from while an earlier run of that name still stands: replacing it would remove them."""
+    source = recipe.model.source
+    if not source:
+        return
+    found = find_weights(find_published(recipe.model.name).source if source == "default" else source)
+    if any(path.resolve().is_relative_to(folder.resolve()) for path in found.paths):
+        raise TrainingError(
+            f"cannot start run {str(folder)!r} from {source!r} - its weights lie in the run that would be replaced - "
+            "choose another --name."
+        )
 
 
 def _keep_recipe(run: Run, kind: type[R], wishes: Mapping[str, Any]) -> R:

@@ -1,14 +1,16 @@
 """Folders of transformers: what they describe is what we build, and what we write is what they load."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import tubelet
 from tubelet.errors import CheckpointError, ConfigError
-from tubelet.models import create_model, find_card
+from tubelet.models import create_model, find_card, load_weights
 from tubelet.models.weights.folder import plan_folder, read_folder, write_folder
 from tubelet.models.weights.source import WeightFiles, find_weights
 from tubelet.transforms.preparation import fit, normalize
@@ -250,3 +252,115 @@ def test_a_model_that_transformers_does_not_have_is_not_written(tmp_path):
     with pytest.raises(ConfigError, match="transformers has no i3d"):
         write_folder(model, InputSpec(), ("a", "b"), tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": 10**6}, "parameters, found"),
+        ({"hidden_size": 10**9}, "asks for sizes that no model has"),
+        ({"hidden_size": 10**30}, "asks for sizes that no model has"),
+        ({"num_hidden_layers": 10**9}, "asks for 1,000,000,000 blocks"),
+        ({"num_frames": 10**9}, "asks for clips of"),
+        ({"image_size": [16]}, "a size must be one whole number or two"),
+        ({"image_size": None}, "a size must be"),
+        ({"hidden_act": []}, "hidden_act must be one of"),
+        ({"layer_norm_eps": float("nan")}, "eps must be a finite number"),
+        ({"id2label": {}, "num_labels": 10**9}, "num_labels must be"),
+    ],
+)
+def test_configurations_beyond_their_weights_are_refused_before_anything_is_built(tmp_path, changes, message):
+    write_tiny(tmp_path / "folder", **changes)
+    with pytest.raises(CheckpointError, match=message):
+        tubelet.load(tmp_path / "folder", device="cpu")
+
+
+@pytest.mark.parametrize("changes", [{"image_size": "wide"}, {"image_size": []}, {"hidden_act": {}}])
+def test_wrong_values_are_refused_where_only_weights_are_wanted(tmp_path, changes):
+    model = write_tiny(tmp_path / "folder", **changes)
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        load_weights(model, tmp_path / "folder")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"size": "wide"},
+        {"size": {"shortest_edge": 10**9}},
+        {"size": {"shortest_edge": 0}},
+        {"crop_size": [2]},
+        {"image_mean": "dark"},
+        {"image_mean": [None]},
+        {"image_mean": float("nan")},
+        {"image_std": 0},
+        {"rescale_factor": 0},
+        {"rescale_factor": None},
+    ],
+)
+def test_preprocessing_that_cannot_be_is_refused_by_the_file_name(tmp_path, changes):
+    write_tiny(tmp_path / "folder")
+    path = tmp_path / "folder" / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(CheckpointError, match="its preprocessor configuration says"):
+        tubelet.load(tmp_path / "folder", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"do_resize": False}, "does not scale frames"),
+        ({"size": {"shortest_edge": 8}}, "pads frames of 8 px"),
+        ({"size": {"height": 20, "width": 20}}, "before it crops"),
+        ({"resample": 3}, "scales with filter 3"),
+        ({"crop_size": 12}, r"crops to \(12, 12\)"),
+    ],
+)
+def test_preprocessing_that_is_not_followed_is_named(tmp_path, changes, message):
+    write_tiny(tmp_path / "folder")
+    path = tmp_path / "folder" / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.warns(UserWarning, match=message):
+        tubelet.load(tmp_path / "folder", device="cpu")
+
+
+def test_double_precision_survives_loading(tmp_path):
+    write_tiny(tmp_path / "folder", dtype="float64")
+    weights = load_file(tmp_path / "folder" / "model.safetensors")
+    weights["classifier.bias"] = torch.full((2,), 1 / 3, dtype=torch.float64)
+    save_file(weights, tmp_path / "folder" / "model.safetensors")
+    loaded = tubelet.load(tmp_path / "folder", device="cpu")
+    assert torch.equal(loaded.model.head.bias.detach(), weights["classifier.bias"])
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "settings"),
+    [
+        ("Vivit", "vivit_nano_joint", {"pooling": "token", "tubelet": (2, 8, 8)}),
+        ("Timesformer", "timesformer_nano_divided", {"patch": 8}),
+        ("VideoMAE", "videomae_nano", {"tubelet": (2, 8, 8)}),
+    ],
+)
+def test_bodies_without_a_head_start_a_training_but_classify_nothing(family, name, settings, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="the dev extra installs transformers")
+    patches = {"tubelet_size": [2, 8, 8]} if family == "Vivit" else {"patch_size": 8}
+    config = getattr(transformers, f"{family}Config")(**SMALL, **patches, image_size=24, num_frames=4)
+    other = getattr(transformers, f"{family}Model")(config).eval()
+    other.save_pretrained(tmp_path / "body")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(CheckpointError, match="holds no classifier"):
+            tubelet.load(tmp_path / "body", device="cpu")
+    sizes = {"frames": 4, "height": 24, "width": 24, "dim": 48, "depth": 2, "heads": 4, "mlp_dim": 80}
+    model = create_model(name, 3, **sizes, **settings)
+    report = load_weights(model, tmp_path / "body")
+    norm = ("norm.weight", "norm.bias") if family == "VideoMAE" else ()
+    assert sorted(report.fresh) == sorted(("head.weight", "head.bias", *norm))
+    assert not [key for key in report.unused if "pooler" not in key]
+
+
+def test_a_model_with_other_settings_than_the_folder_is_warned_of(tmp_path):
+    write_tiny(tmp_path / "folder")
+    sizes = {"frames": 4, "height": 16, "width": 16, "tubelet": (2, 8, 8), "dim": 24, "depth": 1, "mlp_dim": 32}
+    model = create_model("videomae_base", 2, **sizes, heads=3, eps=1e-12, final_eps=1e-5)
+    with pytest.warns(UserWarning, match=r"was made with heads 2 \(here 3\)"):
+        load_weights(model, tmp_path / "folder")

@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tubelet.errors import CheckpointError, ConfigError
+from tubelet.errors import CheckpointError, ConfigError, UnknownName
 from tubelet.models import create_model, load_weights
+from tubelet.models.videomae_pretraining import create_pretraining
 from tubelet.models.weights.archive import read_tensors
 
 SIZES = {"frames": 8, "height": 32, "width": 32}
@@ -289,3 +290,68 @@ def name_officially(model):  # noqa: C901
             for place, layer in enumerate((block.mlp.widen, block.mlp.narrow)):
                 arrays[f"{mlp}/Dense_{place}/kernel"], arrays[f"{mlp}/Dense_{place}/bias"] = layer.weight.T, layer.bias
     return {key: value.detach().numpy() for key, value in arrays.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda _: {}, "holds no tensors"),
+        (lambda state: {**state, 1: torch.zeros(1)}, "Tensor under 1"),
+        (lambda state: {**state, "head.bias": [0.0, 0.0, 0.0]}, "list under 'head.bias'"),
+        (lambda state: {**state, "head.weight": state["head.weight"].to("meta")}, "'head.weight', a tensor that"),
+        (lambda state: {**state, "head.weight": state["head.weight"].to_sparse()}, "'head.weight', a tensor that"),
+        (lambda state: {**state, "head.weight": state["head.weight"].int()}, "'head.weight' .* float32, found int32"),
+        (lambda state: {**state, "head.bias": state["head.bias"].to(torch.complex64)}, "float32, found complex64"),
+        (lambda state: {**state, "head.bias": torch.tensor([0.0, float("nan"), 0.0])}, "'head.bias' .* found NaN"),
+        (lambda state: {**state, "head.bias": torch.full((3,), 1e300, dtype=torch.float64)}, "'head.bias' .*infinity"),
+        (
+            lambda state: {**state, "embedding.project.weight": torch.zeros(1).expand(96, 10**8)},
+            r"'embedding.project.weight' of shape \(96, 100000000\), without that many values",
+        ),
+    ],
+)
+def test_what_is_no_plain_finite_tensor_is_refused_by_its_name(change, message):
+    model = shake(make_model())
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(model, change(model.state_dict()))
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_a_classifier_is_refused_by_a_pretraining_with_a_message():
+    pretraining = create_pretraining("videomae_nano", **SIZES)
+    with pytest.raises(CheckpointError, match="belongs to no part of the model"):
+        load_weights(pretraining, make_model("videomae_nano").state_dict())
+
+
+def test_archives_that_would_fill_the_memory_are_refused(tmp_path):
+    with (
+        zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("x.npy", "w") as file,
+    ):
+        for _ in range(300):
+            file.write(bytes(2**20))
+    with pytest.raises(CheckpointError, match=r"unpack to 314,572,800"):
+        read_tensors([tmp_path / "bomb.npz"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"garbage",
+        b"\x93NUMPY\x01\x00\x0a\x00{'desc bad",
+        b"\x93NUMPY\x01\x00\x50\x00"
+        + b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 10000000), }".ljust(79)
+        + b"\n1234",
+    ],
+)
+def test_arrays_with_damaged_headers_are_refused(tmp_path, content):
+    with zipfile.ZipFile(tmp_path / "weights.npz", "w") as archive:
+        archive.writestr("x.npy", content)
+    with pytest.raises(CheckpointError, match="cannot read weights from"):
+        read_tensors([tmp_path / "weights.npz"])
+
+
+def test_a_mistyped_model_with_a_tag_is_told_by_its_name():
+    with pytest.raises(UnknownName, match="did you mean 'videomae_base'"):
+        create_model("videomae_bas.ssv2")

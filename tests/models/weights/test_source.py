@@ -177,3 +177,35 @@ def test_a_name_that_the_hub_does_not_know_is_refused(hub, tmp_path):
     done = run_load("hf://somebody/other", tmp_path, hub)
     assert "CheckpointError: cannot fetch config.json of 'somebody/other'" in done.stderr
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize("names", [["weights"], None, {"a": "part\0"}, {"a": ".."}, {"a": ""}])
+def test_an_index_of_a_wrong_kind_is_refused(folder, names):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    with pytest.raises(CheckpointError, match="should name files beside it"):
+        find_weights(folder)
+
+
+@pytest.mark.parametrize("url", ["https://host", "https://host/a/../../b", "https://../file", "https://[/file"])
+def test_an_address_cannot_lead_out_of_the_cache(url, tmp_path, monkeypatch):
+    monkeypatch.setenv("TUBELET_HOME", str(tmp_path))
+    with pytest.raises(CheckpointError, match="names no file"):
+        find_weights(url)
+    assert not any(tmp_path.iterdir())
+
+
+def test_addresses_that_differ_in_their_query_are_kept_apart(tmp_path, monkeypatch):
+    def write(url, path, progress):
+        Path(path).write_text(url)
+
+    monkeypatch.setenv("TUBELET_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", write)
+    urls = ["https://host/get", "https://host/get?id=1", "https://host/get?id=2"]
+    assert [find_weights(url).paths[0].read_text() for url in urls] == urls
+
+
+def test_a_run_that_is_not_there_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="there is no such file, folder or run"):
+        find_weights("runs/none")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tubelet.errors import CheckpointError
 
-__all__ = ["read_tensors"]
+__all__ = ["check_tensors", "read_tensors"]
 
 _CONTAINERS = (
     "model_state",
@@ -39,6 +39,9 @@ _PREFIXES = ("module.", "_orig_mod.", "model.")
 _NPZ_PREFIXES = ("opt/target/", "optimizer/target/", "target/", "params/")
 _MAX_DEPTH = 4
 _LONGEST_REASON = 300
+_LARGEST_EXPANSION, _SMALL_BYTES = 20, 2**28
+"""An archive may unpack to this many times its own size, and to this many bytes whatever its size: weights hardly
+shrink, what shrinks so far was made to fill the memory."""
 
 
 def read_tensors(paths: Sequence[Path]) -> dict[str, Tensor]:
@@ -60,18 +63,44 @@ def read_tensors(paths: Sequence[Path]) -> dict[str, Tensor]:
     return tensors
 
 
+def check_tensors(tensors: Mapping[Any, Any], title: str) -> None:
+    """Raise `CheckpointError` where something is no plain tensor by a name, with values of its own in the memory.
+
+    A view of one value can state any shape, and what computes with it would fill the memory.
+
+    Args:
+        tensors: as they came from a file or from a caller.
+        title: what messages call the source.
+    """
+    if not tensors:
+        raise CheckpointError(f"cannot load {title!r} - it holds no tensors - give the state_dict of a model.")
+    for key, value in tensors.items():
+        found = f"{type(value).__name__} under {key!r}"
+        if isinstance(key, str) and isinstance(value, Tensor):
+            if value.layout == torch.strided and not (value.is_nested or value.is_quantized or value.is_meta):
+                if value.untyped_storage().nbytes() >= value.numel() * value.element_size() or value.numel() < 2**20:
+                    continue
+                found = f"{key!r} of shape {tuple(value.shape)}, without that many values of its own"
+            else:
+                found = f"{key!r}, a tensor that is sparse, nested, quantized or without values"
+        raise CheckpointError(
+            f"cannot load {title!r} - every weight should be a plain tensor under its name, found {found} - save the "
+            "model's state_dict."
+        )
+
+
 def _read_file(path: Path) -> dict[str, Tensor]:
     try:
         with path.open("rb") as stream:
             head = stream.read(16)
             size = stream.seek(0, 2)
-    except OSError as error:
-        raise _refuse(path, f"the system says: {error.strerror}", "check the path") from None
+    except (OSError, ValueError) as error:  # a NUL in the name is a ValueError
+        raise _refuse(path, f"the system says: {getattr(error, 'strerror', error)}", "check the path") from None
     # Before the others: the length of the header comes first in it, and may begin with any byte.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
         return _read_safetensors(path)
     if head[:4] == b"PK\x03\x04":
-        return _read_npz(path) if _is_npz(path) else _read_torch(path)
+        return _read_npz(path) if _is_npz(path, size) else _read_torch(path)
     if head[:1] == b"\x80" or head[:2] == b"\x8a\x0a":
         return _read_torch(path)
     if head == b"version https://":
@@ -110,12 +139,23 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     return _unwrap(content, path)
 
 
-def _is_npz(path: Path) -> bool:
+def _is_npz(path: Path, size: int) -> bool:
+    """Tell whether a zip archive of `size` bytes is numpy's, not PyTorch's.
+
+    Raises:
+        CheckpointError: it would fill the memory.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(name.endswith(".npy") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
         return False
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > max(_LARGEST_EXPANSION * size, _SMALL_BYTES):
+        raise _refuse(
+            path, f"its {size:,} bytes unpack to {unpacked:,}", "take the weights as they were saved, not packed again"
+        )
+    return any(entry.filename.endswith(".npy") for entry in entries)
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
@@ -123,11 +163,12 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-        raise _refuse(path, str(error)[:_LONGEST_REASON], "take an intact copy, with plain numbers only") from None
+    except Exception as error:  # damaged headers raise whatever Python's own parser does
+        reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
+        raise _refuse(path, reason, "take an intact copy, with plain numbers only") from None
     tensors = {}
     for name, array in arrays.items():
-        if array.dtype.kind in "fiu":
+        if isinstance(array, np.ndarray) and array.dtype.kind in "fiu":
             prefix = next((prefix for prefix in _NPZ_PREFIXES if name.startswith(prefix)), "")
             tensors[name.removeprefix(prefix)] = torch.from_numpy(np.array(array))
     if not tensors:
@@ -144,7 +185,7 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
         inner = next((key for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None)
         if inner is None or len(tensors) > 1:
             if tensors:
-                return _strip(tensors)
+                return strip_wrappers(tensors)
             break
         content = content[inner]
     kind = type(content).__name__
@@ -152,7 +193,8 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     raise _refuse(path, f"it holds no weights by name: {found}", "save the model's state_dict")
 
 
-def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def strip_wrappers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take off what wrappers for many devices, compilation and trainers put before every key."""
     for prefix in _PREFIXES:
         if all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}

@@ -6,13 +6,15 @@ from typing import Any
 
 from torch import nn
 
-from tubelet.models.contract import VideoModel
+from tubelet.errors import CheckpointError, ConfigError
+from tubelet.models.card import ModelConfig, change_config
+from tubelet.models.contract import VideoModel, find_card
 from tubelet.models.videomae_pretraining import VideoMAEPretraining
 from tubelet.models.weights import i3d, timesformer, videomae, vivit, vjepa2
 from tubelet.models.weights.images import Inflation, inflate_i3d, inflate_timesformer, inflate_vivit
 from tubelet.models.weights.rules import Schema
 
-__all__ = ["FAMILIES", "Family", "list_schemas", "name_origin"]
+__all__ = ["FAMILIES", "Family", "list_schemas", "name_origin", "plan_config"]
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,31 @@ def list_schemas(model: nn.Module, config: Any, inflation: Inflation) -> tuple[S
     return family.make_schemas(config) + (family.inflate(config, inflation) if family.inflate else ())
 
 
+def plan_config(settings: Mapping[str, Any], title: str) -> ModelConfig | None:
+    """Return the configuration that a transformers `config.json` describes; None for what nobody has here.
+
+    Args:
+        settings: the file as a dictionary.
+        title: what messages call the source.
+
+    Raises:
+        CheckpointError: a setting that is missing, of the wrong kind, or that no model here has.
+    """
+    family = FAMILIES.get(str(settings.get("model_type")))
+    if family is None or family.plan_changes is None:
+        return None
+    try:
+        return change_config(find_card(family.base).config, family.plan_changes(settings))
+    except ConfigError as error:
+        raise CheckpointError(f"cannot load {title!r} - its config.json says: {error}") from None
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        raise CheckpointError(
+            f"cannot load {title!r} - its config.json holds a value of the wrong kind: {error} - fetch it again."
+        ) from None
+
+
 def name_origin(keys: list[str]) -> str:
     """Say which program's which architecture a file with these keys is of; an empty text where nobody knows."""
-    from tubelet.models.contract import find_card
-
     for family in FAMILIES.values():
         for schema in family.make_schemas(find_card(family.base).config):
             if schema.recognizes(keys):

@@ -9,8 +9,10 @@ contradicts the training of its weights (see `plan_changes` of each family, and 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 from warnings import warn
@@ -20,11 +22,13 @@ from safetensors.torch import save
 
 from tubelet import files
 from tubelet.errors import CheckpointError, ConfigError, TubeletError, name_nearest
-from tubelet.models.card import ModelCard, ModelConfig, change_config
+from tubelet.models.card import ModelCard, ModelConfig
 from tubelet.models.contract import VideoModel, build_model, find_card, list_models
-from tubelet.models.weights.families import FAMILIES
+from tubelet.models.weights.archive import read_tensors
+from tubelet.models.weights.families import FAMILIES, plan_config
 from tubelet.models.weights.loading import WeightReport, load_found
 from tubelet.models.weights.rules import translate_back
+from tubelet.models.weights.sizes import check_sizes
 from tubelet.models.weights.source import CONFIG_NAME, PREPROCESSOR_NAMES, WEIGHTS_NAME, WeightFiles
 from tubelet.video.spec import InputSpec
 
@@ -32,6 +36,9 @@ __all__ = ["FolderModel", "FolderPlan", "plan_folder", "read_folder", "read_inpu
 
 _PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 _KINETICS_CLASSES = 400
+_MOST_CLASSES = 2**20
+_LARGEST_SIDE_PX = 2**13
+"""More than any screen has; frames scaled to much more would fill the memory."""
 
 
 class FolderModel(NamedTuple):
@@ -60,24 +67,32 @@ def plan_folder(found: WeightFiles) -> FolderPlan:
         CheckpointError: an architecture that nobody has here, or a damaged file.
     """
     kind = str(found.settings.get("model_type"))
-    family = FAMILIES.get(kind)
-    if family is None or family.plan_changes is None:
+    config = plan_config(found.settings, found.title)
+    if config is None:
         known = [name for name, family in FAMILIES.items() if family.plan_changes]
         near = name_nearest(kind, known) or " -"
         raise CheckpointError(
             f"cannot load {found.title!r} - its {CONFIG_NAME} describes a {kind!r}{near} Folders of "
             f"{', '.join(known)} can be loaded."
         )
-    try:
-        config = change_config(find_card(family.base).config, family.plan_changes(found.settings))
-        card = _find_nearest(kind, config)
+    card = _find_nearest(kind, config)
+    with _name_file(found.title, CONFIG_NAME):
         classes = _read_classes(found)
         config = replace(config, name=card.name, num_classes=len(classes))
-    except (TubeletError, TypeError, ValueError, ArithmeticError, RuntimeError, KeyError, AttributeError) as error:
-        raise CheckpointError(
-            f"cannot load {found.title!r} - its {CONFIG_NAME} says: {error} - fetch it again."
-        ) from None
-    return FolderPlan(config, card, classes, read_input(found, card, config))
+    with _name_file(found.title, "preprocessor configuration"):
+        input_spec = read_input(found, card, config)
+    return FolderPlan(config, card, classes, input_spec)
+
+
+@contextmanager
+def _name_file(title: str, name: str) -> Iterator[None]:
+    """Turn whatever a value of the wrong kind raises into an error that names the file."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (TubeletError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        raise CheckpointError(f"cannot load {title!r} - its {name} says: {error} - fetch it again.") from None
 
 
 def read_folder(found: WeightFiles) -> FolderModel:
@@ -87,15 +102,17 @@ def read_folder(found: WeightFiles) -> FolderModel:
         CheckpointError: an architecture that nobody has here, a folder without a classifier, or damaged files.
     """
     plan = plan_folder(found)
-    model = build_model(plan.config)
-    report = load_found(model, found)
-    if any(key.startswith("head.") for key in report.fresh):
+    tensors = read_tensors(found.paths)
+    check_sizes(plan.config, tensors, found.title)
+    # Before loading, since double precision would not survive a detour.
+    model = build_model(plan.config).to(_read_precision(found.settings))
+    report = load_found(model, found, tensors=tensors)
+    if report.fresh:
         raise CheckpointError(
             f"cannot classify with {found.title!r} - it holds no classifier, only what one can be trained from - "
             f"'tubelet train DATA --weights {found.title}' trains one."
         )
-    model.to(_read_precision(found.settings)).eval()
-    return FolderModel(model, plan.input_spec, plan.classes, report)
+    return FolderModel(model.eval(), plan.input_spec, plan.classes, report)
 
 
 def _find_nearest(architecture: str, config: ModelConfig) -> ModelCard:
@@ -115,7 +132,10 @@ def _read_classes(found: WeightFiles) -> tuple[str, ...]:
     """Read the class names in index order; transformers names those that nobody named LABEL_0, LABEL_1 ..."""
     labels = found.settings.get("id2label")
     if not labels:
-        return tuple(f"LABEL_{index}" for index in range(int(found.settings.get("num_labels", 2))))
+        count = int(found.settings.get("num_labels", 2))
+        if not 1 <= count <= _MOST_CLASSES:
+            raise ConfigError(f"num_labels must be 1 to {_MOST_CLASSES} - found {count}")
+        return tuple(f"LABEL_{index}" for index in range(count))
     names = {int(index): str(label) for index, label in labels.items()}
     if sorted(names) != list(range(len(names))):
         raise ConfigError(f"id2label should name classes 0 to {len(names) - 1} - found {sorted(names)[:5]} ...")
@@ -172,29 +192,39 @@ def read_input(found: WeightFiles, card: ModelCard, config: ModelConfig) -> Inpu
 
 
 def _read_geometry(stated: Mapping[str, Any], spec: InputSpec, title: str) -> InputSpec:
-    """Read how frames reach the model's size."""
-    if stated.get("resample", 2) not in (2, "bilinear"):
-        warn(f"{title} scales with filter {stated['resample']}; bilinear with antialiasing is used.", stacklevel=3)
-    size, crop = stated.get("size") or {}, stated.get("crop_size") or {}
-    if isinstance(size, int):
-        size = {"shortest_edge": size}
+    """Read how frames reach the model's size, and say where that is not what the folder asks for."""
+    size, crop = (_name_sides(stated.get(key) or {}) for key in ("size", "crop_size"))
+    scales, crops = stated.get("do_resize", True) and size, stated.get("do_center_crop", True) and crop
     short = size.get("shortest_edge")
-    crops = stated.get("do_center_crop", True)
-    if isinstance(crop, int):
-        crop = {"height": crop, "width": crop}
-    final = (crop.get("height"), crop.get("width")) if crops and crop else (size.get("height"), size.get("width"))
-    if None not in final and final != (spec.height, spec.width):
-        warn(f"{title} crops to {final}, its model takes {(spec.height, spec.width)}, which is used.", stacklevel=3)
-    if not stated.get("do_resize", True) or not size:
+    whole, model = (size.get("height"), size.get("width")), (spec.height, spec.width)
+    final = (crop.get("height"), crop.get("width")) if crops else whole
+    if short is not None and not 1 <= int(short) <= _LARGEST_SIDE_PX:
+        raise ConfigError(f"shortest_edge must be 1 to {_LARGEST_SIDE_PX} - found {short}")
+    stretches = scales and short is None and crops and whole != final
+    pads = scales and short is not None and int(short) < min(model)
+    for remark, is_so in (
+        (f"scales with filter {stated.get('resample')}; bilinear with antialiasing is used", not _is_bilinear(stated)),
+        (f"crops to {final}, its model takes {model}, which is used", None not in final and final != model),
+        ("does not scale frames; they are scaled to the model's size", not scales and (size or crop)),
+        (f"stretches to {size} before it crops; frames are stretched to the crop instead", stretches),
+        (f"pads frames of {short} px to its crop; they are scaled to the crop instead", pads),
+    ):
+        if is_so:
+            warn(f"{title} {remark}.", stacklevel=3)
+    if not scales:
         return spec
     if short is None:
-        if crops and crop and (size.get("height"), size.get("width")) != final:
-            warn(
-                f"{title} stretches to {size} before it crops; frames are stretched to the crop instead.", stacklevel=3
-            )
         return replace(spec, fit="stretch")
-    covers = int(short) > max(spec.height, spec.width)
-    return replace(spec, fit="crop", short_side=int(short) if covers else None)
+    return replace(spec, fit="crop", short_side=int(short) if int(short) > max(model) else None)
+
+
+def _name_sides(size: Any) -> Mapping[str, Any]:
+    """Name the sides of a size that is one number; `shortest_edge` and the sides of a crop are then the same."""
+    return {"shortest_edge": size, "height": size, "width": size} if isinstance(size, int) else size
+
+
+def _is_bilinear(stated: Mapping[str, Any]) -> bool:
+    return stated.get("resample", 2) in (2, "bilinear")
 
 
 def _read_range(stated: Mapping[str, Any], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -211,6 +241,8 @@ def _read_range(stated: Mapping[str, Any], channels: int) -> tuple[tuple[float, 
             f"cannot use a preprocessor with {len(means)} means for {channels} channels - the folder contradicts "
             "itself - correct its preprocessor_config.json."
         )
+    if not all(map(isfinite, (*means, *stds, scale))):
+        raise ConfigError(f"image_mean, image_std and rescale_factor must be finite - found {means}, {stds}, {scale}")
     gain = 255 * scale
     return tuple((offset + mean) / gain for mean in means), tuple(std / gain for std in stds)
 
@@ -251,7 +283,7 @@ def write_folder(model: VideoModel, input_spec: InputSpec, classes: Sequence[str
     preprocessing = _describe_input(input_spec)
     with files.replace_folder(folder) as temporary:
         (temporary / WEIGHTS_NAME).write_bytes(save(weights, metadata={"format": "pt"}))
-        for name, content in ((CONFIG_NAME, settings), (PREPROCESSOR_NAMES[0], preprocessing)):
+        for name, content in ((CONFIG_NAME, settings), (PREPROCESSOR_NAMES[-1], preprocessing)):
             (temporary / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from hashlib import sha256
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,19 +32,38 @@ def fetch_file(url: str) -> Path:
     """
     import torch
 
-    address = urlsplit(url)
-    path = place_of(address.netloc) / Path(address.path.lstrip("/"))
+    path = _place_file(url)
     if path.is_file():
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), progress=sys.stderr.isatty())
-    except OSError as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise CheckpointError(
             f"cannot fetch {url!r} - {type(error).__name__}: {error} - download it by any other way and put it at "
             f"{str(path)!r}."
         ) from None
     return path
+
+
+def _place_file(url: str) -> Path:
+    """Return where a file of an address is kept: addresses that differ in anything have different places.
+
+    Raises:
+        CheckpointError: an address that names no file.
+    """
+    try:
+        address = urlsplit(url)
+    except ValueError:
+        address = urlsplit("")
+    parts = [part for part in address.path.split("/") if part]
+    if not parts or not address.netloc or {".", ".."} & {address.netloc, *parts} or "\0" in url:
+        raise CheckpointError(
+            f"cannot fetch {url!r} - it names no file - give an address like https://host/path/file.pt."
+        )
+    if address.query:
+        parts.append(f"{parts.pop()}-{sha256(address.query.encode()).hexdigest()[:8]}")
+    return place_of(address.netloc).joinpath(*parts)
 
 
 def fetch_first(repo: str, revision: str | None, names: tuple[str, ...]) -> Path | None:

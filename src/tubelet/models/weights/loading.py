@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from warnings import warn
 
 import torch
 from einops import rearrange, reduce, repeat
@@ -18,12 +19,11 @@ from torch import Tensor, nn
 
 from tubelet.errors import CheckpointError
 from tubelet.models.blocks import TubeletEmbedding
-from tubelet.models.card import change_config
-from tubelet.models.contract import VideoModel, find_card
+from tubelet.models.contract import VideoModel
 from tubelet.models.positions import Positions, fit_positions
 from tubelet.models.published import find_published
-from tubelet.models.weights.archive import read_tensors
-from tubelet.models.weights.families import FAMILIES, list_schemas, name_origin
+from tubelet.models.weights.archive import check_tensors, read_tensors, strip_wrappers
+from tubelet.models.weights.families import FAMILIES, list_schemas, name_origin, plan_config
 from tubelet.models.weights.images import Inflation
 from tubelet.models.weights.rules import translate
 from tubelet.models.weights.source import WeightFiles, find_weights
@@ -31,6 +31,8 @@ from tubelet.models.weights.source import WeightFiles, find_weights
 __all__ = ["WeightReport", "load_found", "load_weights"]
 
 _HEAD = ("head.weight", "head.bias")
+_BARE = re.compile(r"(embeddings|encoder|layers|layernorm|pooler)\.(?!(embedding|blocks|norm)\.)")
+"""What the keys of a body of transformers begin with; ours follow an encoder's name with their own."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def load_weights(
     Raises:
         CheckpointError: a file that is missing, damaged, of another architecture or size, or that would have to be
             executed; names the key, what it should be and what it is. The model is then unchanged.
+        ConfigError: `default` for a model that nobody published weights for.
 
     Example:
         >>> load_weights(model, "hf://MCG-NJU/videomae-base")  # doctest: +SKIP
@@ -102,9 +105,11 @@ def load_found(
     found: WeightFiles,
     classes: Sequence[str] | None = None,
     inflation: Inflation = "central",
+    *,
+    tensors: dict[str, Tensor] | None = None,
 ) -> WeightReport:
-    """Start a model from files that were found already; see `load_weights`."""
-    return _load(model, read_tensors(found.paths), found, classes, inflation)
+    """Start a model from files that were found already, and perhaps read; see `load_weights`."""
+    return _load(model, read_tensors(found.paths) if tensors is None else tensors, found, classes, inflation)
 
 
 def _load(
@@ -114,17 +119,23 @@ def _load(
     classes: Sequence[str] | None,
     inflation: Inflation,
 ) -> WeightReport:
+    check_tensors(given, found.title)
+    given = strip_wrappers(given)
     own = model.state_dict()
     unused: list[str] = []
     origin, may_lack = "tubelet", "$^"
     config = _read_source_config(model, found)
+    _warn_of_differences(model, config, found)
+    given = _name_bare(given, found)
     schema = next((schema for schema in list_schemas(model, config, inflation) if schema.recognizes(given)), None)
     if schema is not None:
         given, unused = translate(given, schema)
         origin, may_lack = schema.title, schema.fresh
     elif given.keys() != own.keys() and (not any(key in own for key in given) or name_origin(list(given))):
         raise _explain_foreign(model, found, list(given))
-    if "head.weight" in given and not _has_same_classes(found, given["head.weight"], own, classes):
+    if {"head.weight"} <= given.keys() & own.keys() and not _has_same_classes(
+        found, given["head.weight"], own, classes
+    ):
         unused = [*unused, *(key for key in _HEAD if key in given)]
         given = {key: value for key, value in given.items() if key not in _HEAD}
     fitted, resized = _fit(model, given, found.title)
@@ -140,6 +151,46 @@ def _load(
     return WeightReport(found.title, origin, len(fitted), fresh, tuple(unused), tuple(resized))
 
 
+_UNSEEN = ("heads", "gelu", "eps", "final_eps", "pooling", "pooler_heads", "pooler_eps", "qkv_bias")
+"""Hyper-parameters that change what weights compute, and of which their shapes say nothing."""
+
+_SMALL_EPS = 1e-5
+
+
+def _warn_of_differences(model: nn.Module, config: Any, found: WeightFiles) -> None:
+    """Say where a source was made for another model of the same shapes."""
+    own = getattr(model, "config", None)
+    differ = [
+        f"{name} {getattr(config, name)} (here {getattr(own, name)})"
+        for name in _UNSEEN
+        if hasattr(own, name) and hasattr(config, name) and _differ(getattr(own, name), getattr(config, name))
+    ]
+    if differ:
+        warn(
+            f"{found.title} was made with {', '.join(differ)}: its weights are loaded, and compute something else - "
+            "tubelet.load, or --weights without --model, takes these settings over.",
+            stacklevel=4,
+        )
+
+
+def _differ(own: Any, other: Any) -> bool:
+    """Tell whether two settings compute something else; small numbers added to variances do not."""
+    if isinstance(own, float) and isinstance(other, float):
+        return own != other and max(own, other) > _SMALL_EPS
+    return bool(own != other)
+
+
+def _name_bare(given: dict[str, Tensor], found: WeightFiles) -> dict[str, Tensor]:
+    """Put the model's name before the keys of a folder that holds a body alone, as transformers does with a head.
+
+    Without it a clip's embedding and a picture's have the same names.
+    """
+    kind = found.settings.get("model_type")
+    if kind not in list(FAMILIES) or any(key.startswith(f"{kind}.") for key in given):
+        return given
+    return {f"{kind}.{key}" if _BARE.match(key) else key: value for key, value in given.items()}
+
+
 def _find_default(model: nn.Module) -> str:
     return find_published(_name(model)).source
 
@@ -148,10 +199,9 @@ def _read_source_config(model: nn.Module, found: WeightFiles) -> Any:
     """Return the configuration that the weights were made for, as far as it is known."""
     if not isinstance(model, VideoModel) or not found.is_transformers:
         return model.config
-    family = FAMILIES.get(model.card.architecture)
-    if family is None or family.plan_changes is None or found.settings["model_type"] != model.card.architecture:
+    if found.settings["model_type"] != model.card.architecture:
         return model.config
-    return change_config(find_card(family.base).config, family.plan_changes(found.settings))
+    return plan_config(found.settings, found.title) or model.config
 
 
 def _has_same_classes(
@@ -160,11 +210,12 @@ def _has_same_classes(
     """Tell whether the head of the source says the same as the model's: as many classes, and where known the same."""
     if weight.shape != own["head.weight"].shape:
         return weight.shape[1:] != own["head.weight"].shape[1:]  # another width is an error, told with its shapes
-    stated = found.settings.get("classes")
-    labels = found.settings.get("id2label")
+    if classes is None:
+        return True
+    stated, labels = found.settings.get("classes"), found.settings.get("id2label")
     if stated is None and isinstance(labels, Mapping):
-        stated = [labels[key] for key in sorted(labels, key=int)]
-    return classes is None or not stated or list(stated) == list(classes)
+        stated = [labels.get(str(index)) for index in range(len(labels))]
+    return not stated or stated == list(classes)
 
 
 def _fit(model: nn.Module, given: Mapping[str, Tensor], title: str) -> tuple[dict[str, Tensor], list[str]]:
@@ -182,6 +233,11 @@ def _fit(model: nn.Module, given: Mapping[str, Tensor], title: str) -> tuple[dic
         )
     for key, value in given.items():
         wanted = own[key]
+        if wanted.is_floating_point() and not value.is_floating_point():
+            raise CheckpointError(
+                f"cannot load {title!r} into {_name(model)} - '{key}' should hold {_say(wanted.dtype)}, found "
+                f"{_say(value.dtype)} - save the weights as floating-point numbers."
+            )
         if value.shape != wanted.shape:
             changed = _change_size(model, key, value, wanted)
             if changed is None or changed.shape != wanted.shape:
@@ -193,7 +249,16 @@ def _fit(model: nn.Module, given: Mapping[str, Tensor], title: str) -> tuple[dic
             fitted[key] = changed.to(wanted.dtype)
         else:
             fitted[key] = value.to(wanted.dtype)
+        if not fitted[key].isfinite().all():
+            raise CheckpointError(
+                f"cannot load {title!r} into {_name(model)} - '{key}' should hold finite {_say(wanted.dtype)}, found "
+                "NaN or infinity - the file is damaged, or its training failed; take another copy."
+            )
     return fitted, resized
+
+
+def _say(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _change_size(model: nn.Module, key: str, value: Tensor, wanted: Tensor) -> Tensor | None:

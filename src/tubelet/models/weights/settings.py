@@ -4,9 +4,12 @@ from typing import Any, Literal
 
 from tubelet.errors import ConfigError
 
-__all__ = ["MEMORY_NAMES", "choose_gelu", "name_gelu", "to_pair"]
+__all__ = ["HUB_KEY", "MEMORY_NAMES", "choose_gelu", "name_gelu", "to_pair"]
 
 Gelu = Literal["tanh", "none"]
+
+HUB_KEY = "_hub_id"
+"""Under which name the settings of a folder that came from the hub hold its id; no file of transformers has it."""
 
 MEMORY_NAMES = (
     (r"\.attention\.q_proj\.", ".attention.attention.query."),
@@ -35,7 +38,7 @@ def choose_gelu(name: Any) -> Gelu:
     Raises:
         ConfigError: an activation that no model here has.
     """
-    if name not in _GELUS:
+    if not isinstance(name, str) or name not in _GELUS:
         raise ConfigError(f"hidden_act must be one of {', '.join(_GELUS)} - found {name} - others are not offered.")
     return _GELUS[name]
 
@@ -46,5 +49,13 @@ def name_gelu(gelu: Gelu) -> str:
 
 
 def to_pair(size: Any) -> tuple[int, int]:
-    """Return height and width of a size that is one number or two."""
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    """Return height and width of a size that is one number or two.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if isinstance(size, int):
+        return size, size
+    if not isinstance(size, list | tuple) or len(size) != 2:
+        raise ConfigError(f"a size must be one whole number or two - found {size!r}")
+    return int(size[0]), int(size[1])

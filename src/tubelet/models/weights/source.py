@@ -19,12 +19,14 @@ from typing import Any
 from tubelet import files
 from tubelet.errors import CheckpointError
 from tubelet.models.weights.hub import fetch_file, fetch_first, place_of
+from tubelet.models.weights.settings import HUB_KEY
 
 __all__ = ["CONFIG_NAME", "PREPROCESSOR_NAMES", "WEIGHTS_NAME", "WeightFiles", "find_weights"]
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
-PREPROCESSOR_NAMES = ("preprocessor_config.json", "video_preprocessor_config.json")
+PREPROCESSOR_NAMES = ("video_preprocessor_config.json", "preprocessor_config.json")
+"""In the order in which transformers prefers them for video."""
 _WEIGHTS_NAMES = (WEIGHTS_NAME, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _HUB_ID = re.compile(r"(?:hf://)?(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
 
@@ -70,7 +72,8 @@ def find_weights(source: str | os.PathLike[str]) -> WeightFiles:
     if found is not None:
         return found
     match = _HUB_ID.fullmatch(text)
-    if match and (is_hub or not Path(Path(text).parts[0]).exists()):
+    # A run that is not there is no repository: nobody should be asked for it.
+    if match and (is_hub or not (text.startswith("runs/") or Path(Path(text).parts[0]).exists())):
         return _open_hub(match["repo"], match["revision"])
     reason = "a hub id reads hf://owner/repo" if is_hub else "there is no such file, folder or run"
     raise CheckpointError(
@@ -118,8 +121,9 @@ def _list_parts(path: Path) -> tuple[Path, ...]:
     """List the files of weights that an index names, or the one file itself."""
     if path.suffix != ".json":
         return (path,)
-    names = sorted({str(name) for name in _read_json(path).get("weight_map", {}).values()})
-    strange = [name for name in names if Path(name).name != name]
+    stated = _read_json(path).get("weight_map")
+    names = sorted({str(name) for name in stated.values()}) if isinstance(stated, dict) else []
+    strange = [name for name in names if Path(name).name != name or name in ("", "..") or "\0" in name]
     if strange or not names:
         raise CheckpointError(
             f"cannot read {str(path)!r} - it should name files beside it, found {(strange or ['none'])[0]!r} - "
@@ -152,7 +156,7 @@ def _open_hub(repo: str, revision: str | None) -> WeightFiles:
     place = place_of(repo, revision)
     folder = place if place.is_dir() else _fetch_folder(repo, revision)
     found = _open_folder(folder, title)
-    return WeightFiles(title, found.paths, {**found.settings, "_name_or_path": repo}, found.preprocessing)
+    return WeightFiles(title, found.paths, {**found.settings, HUB_KEY: repo}, found.preprocessing)
 
 
 def _fetch_folder(repo: str, revision: str | None) -> Path:

@@ -19,13 +19,14 @@ normalized tokens, the classifier's normalizes their mean, and the official fine
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from warnings import warn
 
 from tubelet.errors import ConfigError
 from tubelet.models.videomae_config import PretrainingConfig, VideoMAEConfig
 from tubelet.models.weights.rules import Rule, Schema, join, recast, same
-from tubelet.models.weights.settings import choose_gelu, name_gelu, to_pair
+from tubelet.models.weights.settings import HUB_KEY, choose_gelu, name_gelu, to_pair
 
 __all__ = ["describe", "make_classifier_schema", "make_pretraining_schemas", "make_schemas", "plan_changes"]
 
@@ -82,7 +83,8 @@ def make_schemas(config: VideoMAEConfig) -> tuple[Schema, ...]:
             ignored=left_behind,
             fresh=r"(norm|head)\..*",
         ),
-        make_classifier_schema(config),
+        # An encoder without tokens' norm, which is made where the mean is pooled, has no norm at all.
+        replace(make_classifier_schema(config), fresh=r"norm\..*"),
         Schema(
             "the official VideoMAE pre-training",
             r"encoder_to_decoder\.weight",
@@ -198,7 +200,7 @@ def plan_changes(config: Mapping[str, Any]) -> dict[str, Any]:
     was trained so.
 
     Args:
-        config: the file as a dictionary; what it leaves out has transformers' default. `_name_or_path` is the hub id
+        config: the file as a dictionary; what it leaves out has transformers' default. `_hub_id` is the hub id
             that the folder is known by.
 
     Raises:
@@ -206,7 +208,7 @@ def plan_changes(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     read = {**_DEFAULTS, **config}
     heads = read["num_attention_heads"]
-    if str(read["_name_or_path"]).startswith(_WRONG_HEADS) and heads == 16:
+    if str(read[HUB_KEY]).startswith(_WRONG_HEADS) and heads == 16:
         warn("config.json states 16 heads for VideoMAE small; the official model has 6, which are used.", stacklevel=2)
         heads = 6
     height, width = to_pair(read["image_size"])
@@ -266,7 +268,7 @@ def describe(config: VideoMAEConfig) -> dict[str, Any]:
 _WRONG_HEADS = "MCG-NJU/videomae-small"
 
 _DEFAULTS: dict[str, Any] = {
-    "_name_or_path": "",
+    HUB_KEY: "",
     "architectures": None,
     "image_size": 224,
     "patch_size": 16,
