@@ -47,6 +47,8 @@ CASES = {
     "i3d": Case("i3d_nano", 0.95),
     "timesformer-divided": Case("timesformer_nano_divided", 0.90),
     "timesformer-joint": Case("timesformer_nano_joint", 0.90),
+    "timesformer-local-global": Case("timesformer_nano_local_global", 0.90),
+    "timesformer-axial": Case("timesformer_nano_axial", 0.90),
     "videomae": Case("videomae_nano", 0.90),
     "vjepa2": Case("vjepa2_nano", 0.90),
     "frame-transformer": Case("frame_transformer_nano", 0.85),

@@ -1,6 +1,7 @@
 """TimeSformer: published counts and costs, transformers' logits, who sees what, and the start."""
 
 import importlib
+import itertools
 
 import pytest
 import torch
@@ -9,8 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tubelet.errors import CheckpointError, ConfigError
 from tubelet.models import create_model, find_card, list_models, load_weights
-from tubelet.models.timesformer_config import FORMS, count_macs, count_parameters
-from tubelet.models.weights.timesformer import plan_changes
+from tubelet.models.timesformer_blocks import cut_strided, cut_windows
+from tubelet.models.timesformer_config import FORMS, STEPS, count_macs, count_parameters
+from tubelet.models.weights.timesformer import describe, plan_changes
+from tubelet.shapes import Size3
 
 SMALL = {"frames": 4, "height": 32, "width": 48, "dim": 48, "depth": 2, "heads": 4, "mlp_dim": 96}
 SIZES = ("nano", "base", "hr", "large")
@@ -43,6 +46,10 @@ PUBLISHED = [
     ("timesformer_hr_divided", 400, {}, 122_024_080),
     ("timesformer_large_divided", 400, {}, 121_633_936),
     ("timesformer_large_divided", 174, {"frames": 64}, 121_435_566),
+    # The paper says 121.4M and 156.8M of these two; each step more is 5 * 768**2 + 7 * 768 parameters in 12 blocks.
+    ("timesformer_base_local_global", 174, {}, 121_392_558),
+    ("timesformer_base_axial", 174, {}, 156_846_510),
+    ("timesformer_base_axial", 400, {}, 86_112_400 + 2 * 12 * (5 * 768**2 + 7 * 768)),
 ]
 
 
@@ -87,7 +94,7 @@ def test_cost_is_what_torch_counts(form):
 
 @pytest.mark.slow
 def test_nano_models_are_small():
-    assert all(find_card(f"timesformer_nano_{form}").parameters <= 600_000 for form in FORMS)
+    assert all(find_card(f"timesformer_nano_{form}").parameters <= 750_000 for form in FORMS)
 
 
 # frames, side, patch, dim, heads, depth, mlp_dim, bias of query, key and value, channels
@@ -233,6 +240,82 @@ def score(model, token):
     return model.head.weight @ normalize(token, model.norm) + model.head.bias
 
 
+def list_seen(step, place, size):
+    """The places that a patch sees in a step, its own among them."""
+    t, h, w = place
+    high, wide = (size[1] + 1) // 2, (size[2] + 1) // 2
+
+    def sees(other):
+        u, y, x = other
+        return {
+            "time": (y, x) == (h, w),
+            "space": u == t,
+            "width": (u, y) == (t, h),
+            "height": (u, x) == (t, w),
+            "local": (y < high) == (h < high) and (x < wide) == (w < wide),
+            "strided": (u - t) % 2 == (y - h) % 2 == (x - w) % 2 == 0,
+        }[step]
+
+    return tuple(other for other in itertools.product(*map(range, size)) if sees(other))
+
+
+def run_block(block, steps, token, grid):
+    """One block patch by patch: for each the attention among what it sees."""
+    for step in steps:
+        attention, is_last = block.get_submodule(step), step == steps[-1]
+        branch, told = torch.zeros_like(grid), {}
+        for place in itertools.product(*map(range, grid.shape[:3])):
+            seen = list_seen(step, place, grid.shape[:3])
+            found = attend(attention, torch.stack([token] * is_last + [grid[other] for other in seen]))
+            branch[place] = found[is_last + seen.index(place)]
+            told[seen] = found[0]
+        if not is_last:
+            project = block.get_submodule(f"{step}_project")
+            branch = branch @ project.weight.T + project.bias
+        grid = grid + branch
+    token = token + torch.stack(list(told.values())).mean(dim=0)
+    thought = think(block.mlp, grid.flatten(0, 2)).unflatten(0, grid.shape[:3])
+    return token + think(block.mlp, token[None])[0], grid + thought
+
+
+@pytest.mark.parametrize("size", [(2, 4, 4), (3, 5, 2), (1, 3, 1)])
+@pytest.mark.parametrize("form", STEPS)
+def test_a_block_of_several_steps_is_what_its_formula_says_patch_by_patch(form, size):
+    block = make_small(form).double().blocks[1]
+    token, grid = torch.randn(2, 48, dtype=torch.float64), torch.randn(2, *size, 48, dtype=torch.float64)
+    with torch.no_grad():
+        found = block(torch.cat([token[:, None], grid.flatten(1, 3)], dim=1), Size3(*size))
+        for index in range(2):
+            expected_token, expected = run_block(block, STEPS[form], token[index], grid[index])
+            torch.testing.assert_close(found[index, 0], expected_token, atol=1e-10, rtol=1e-10)
+            torch.testing.assert_close(found[index, 1:], expected.flatten(0, 2), atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("cut", [cut_windows, cut_strided])
+def test_pieces_hold_each_patch_once_and_are_equal_where_all_axes_are_even(cut):
+    for size in itertools.product([1, 2, 5, 8], repeat=3):
+        counts, lengths = torch.zeros(size), set()
+        for piece in cut(Size3(*size)):
+            counts[piece] += 1
+            lengths.add(counts[piece].numel())
+        assert counts.eq(1).all(), size
+        assert all(lengths), size
+        if not any(side % 2 for side in size):
+            assert lengths == {size[0] * size[1] * size[2] // (4 if cut is cut_windows else 8)}
+
+
+def test_transformers_has_no_such_forms_and_the_refusal_says_which_it_has():
+    for form in ("local_global", "axial"):
+        config = find_card(f"timesformer_nano_{form}").config
+        with pytest.raises(ConfigError, match=rf"no form {form} - .*; it has divided, joint, space_only - keep"):
+            describe(config)
+        model = create_model(f"timesformer_nano_{form}", 5)
+        with pytest.raises(CheckpointError, match="transformers' TimeSformer - choose the model that they belong to"):
+            load_weights(model, {"timesformer.embeddings.cls_token": torch.zeros(1, 1, 96)})
+        with pytest.raises(CheckpointError, match=r"has no weight 'time_embed'.*which architecture it is of"):
+            load_weights(model, {"time_embed": torch.zeros(1, 8, 96), "pos_embed": torch.zeros(1, 37, 96)})
+
+
 def test_space_only_is_an_image_transformer_averaged_over_frames():
     model = make_small("space_only").double()
     clips = torch.randn(2, 3, 4, 32, 48, dtype=torch.float64)
@@ -294,7 +377,8 @@ def shuffle(clips):
     return clips[:, :, [2, 0, 3, 1]]
 
 
-@pytest.mark.parametrize("form", ["divided", "joint"])
+# Local and global attention tells even times from odd ones by itself.
+@pytest.mark.parametrize("form", ["divided", "joint", "axial"])
 def test_order_is_seen_through_the_positions_in_time_alone(form):
     model = make_small(form)
     clips = torch.randn(2, 3, 4, 32, 48)
@@ -310,9 +394,9 @@ def test_space_only_is_blind_to_order():
     torch.testing.assert_close(model(shuffle(clips)), model(clips), atol=1e-5, rtol=1e-5)
 
 
-def find_influence(model):
+def find_influence(model, height=32, width=48):
     """Which patches the token at the grid's origin depends on: a boolean (t, h, w) grid."""
-    clips = torch.randn(1, 3, 4, 32, 48, requires_grad=True)
+    clips = torch.randn(1, 3, 4, height, width, requires_grad=True)
     model.tokens(clips)[0, 0, 0, 0].square().sum().backward()
     return clips.grad.abs().unfold(3, 16, 16).unfold(4, 16, 16).sum(dim=(0, 1, 5, 6)) > 0
 
@@ -325,6 +409,9 @@ def test_each_form_connects_the_patches_of_its_drawing():
     assert torch.equal(find_influence(reset_time(make_small("divided", depth=1))), same_moment)
     assert torch.equal(find_influence(make_small("joint", depth=1)), everything)
     assert torch.equal(find_influence(make_small("space_only", depth=2)), same_moment)
+    assert torch.equal(find_influence(make_small("axial", depth=1)), everything)
+    # From four patches a side on: every window holds one of every second patch.
+    assert find_influence(make_small("local_global", depth=1), 64, 80).all()
 
 
 @pytest.mark.parametrize("stretch", ["linear", "nearest"])
@@ -366,7 +453,7 @@ OFFICIAL = [
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ATTENTION)
 @pytest.mark.slow
 def test_official_keys_mean_what_those_of_transformers_mean(form):
     model, other = make_pair(form, "even")

@@ -12,12 +12,13 @@ from tubelet.errors import CheckpointError, ConfigError, UnknownName
 from tubelet.models import create_model, list_models, load_weights
 from tubelet.models.videomae import make_index_sinusoids
 from tubelet.models.videomae_config import (
+    count_decoded,
     count_macs,
     count_parameters,
     count_pretraining_macs,
     count_pretraining_parameters,
 )
-from tubelet.models.videomae_pretraining import create_pretraining, draw_tube_mask
+from tubelet.models.videomae_pretraining import create_pretraining, draw_running_cell_mask, draw_tube_mask
 from tubelet.models.weights.videomae import plan_changes
 from tubelet.shapes import Size3
 
@@ -106,6 +107,100 @@ def test_cost_is_the_published_one_within_one_percent(size, changes, giga):
     assert model.count_macs() / 1e9 == pytest.approx(giga, rel=0.01)
 
 
+def run_cell(grid, left_out, start):
+    """A cell of four places, the first `left_out` of them masked, that is turned by one place a moment."""
+    mask = torch.zeros(tuple(grid), dtype=torch.bool)
+    cell = [place < left_out for place in range(4)]
+    cell = cell[start:] + cell[:start]
+    for t in range(grid.t):
+        for y in range(grid.h):
+            for x in range(grid.w):
+                mask[t, y, x] = cell[2 * (y % 2) + x % 2]
+        cell = cell[1:] + cell[:1]
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("grid", "ratio"),
+    [((8, 14, 14), 0.5), ((3, 4, 6), 0.25), ((5, 2, 2), 0.75), ((4, 3, 5), 0.25), ((1, 4, 3), 0.5)],
+)
+def test_the_decoder_leaves_out_a_cell_that_runs_on_from_one_of_four_starts(grid, ratio):
+    grid = Size3(*grid)
+    masks = draw_running_cell_mask(grid, ratio, draw(), batch=400)
+    expected = [run_cell(grid, round(4 * ratio), start) for start in range(4)]
+    counts = [sum(torch.equal(mask, other) for mask in masks) for other in expected]
+    assert sum(counts) == 400
+    assert min(counts) > 70
+    assert (~masks).sum(dim=(1, 2, 3)).eq(count_decoded(grid, ratio)).all()
+    if grid.t >= 4:
+        assert (~masks).any(dim=1).all()  # every place is decoded at some moment
+
+
+def test_half_of_all_tubelets_are_left_to_the_decoder_of_the_base_size():
+    assert count_decoded(Size3(8, 14, 14), 0.5) == 784
+
+
+@pytest.mark.parametrize(("grid", "ratio"), [((2, 3, 3), 0.5), ((1, 4, 3), 0.25), ((4, 4, 4), 0.4), ((4, 4, 4), 1.0)])
+def test_cells_that_are_not_whole_and_shares_that_are_no_quarters_are_refused(grid, ratio):
+    with pytest.raises(ConfigError, match=r"or decoder_mask_ratio=0\.|or 0 for none"):
+        draw_running_cell_mask(Size3(*grid), ratio, draw())
+
+
+def measure_slowly(model, clips, mask, left_out):
+    """The loss of VideoMAE V2 tubelet by tubelet: errors of those that are decoded and were hidden."""
+    total, number = 0.0, 0
+    for clip, hides, leaves in zip(clips, mask.flatten(1).tolist(), left_out.flatten(1).tolist(), strict=True):
+        seen = [index for index, hidden in enumerate(hides) if not hidden]
+        decoded = [index for index, left in enumerate(leaves) if not left]
+        encoded = model.narrow(model.norm(model.encoder(clip[None], torch.tensor([seen]))))[0]
+        places = make_index_sinusoids(len(hides), encoded.shape[1], encoded)
+        rows = [encoded[at] + places[index] for at, index in enumerate(seen)]
+        rows += [model.mask_token + places[index] for index in decoded]
+        pixels = model.decoder.head(model.decoder.norm(model.decoder.blocks(torch.stack(rows)[None])))[0]
+        targets = model.make_targets(clip[None])[0]
+        for at, index in enumerate(decoded):
+            if hides[index]:
+                total = total + (pixels[len(seen) + at] - targets[index]).square().mean()
+                number += 1
+    return total / number
+
+
+@pytest.mark.parametrize("ratio", [0.25, 0.5, 0.75])
+def test_the_loss_counts_what_is_decoded_and_was_hidden(ratio):
+    torch.manual_seed(0)
+    model, clips = make_pretraining().double(), make_clips(3).double()
+    mask = draw_tube_mask(model.config.encoder.grid, 0.75, draw(), batch=3)
+    left_out = draw_running_cell_mask(model.config.encoder.grid, ratio, draw(2), batch=3)
+    with torch.no_grad():
+        expected = measure_slowly(model, clips, mask, left_out)
+        torch.testing.assert_close(model(clips, mask, left_out), expected, atol=1e-10, rtol=1e-10)
+        assert (model(clips, mask) - expected).abs() > 1e-6
+
+
+def test_a_decoder_that_leaves_out_what_was_seen_gives_the_loss_without_a_second_mask():
+    model, clips = make_pretraining().double(), make_clips().double()
+    mask = draw_tube_mask(model.config.encoder.grid, 0.75, draw(), batch=2)
+    torch.testing.assert_close(model(clips, mask, ~mask), model(clips, mask), atol=1e-12, rtol=1e-12)
+
+
+def test_where_nothing_hidden_is_decoded_there_is_nothing_to_learn():
+    model, clips = make_pretraining(), make_clips()
+    mask = draw_tube_mask(model.config.encoder.grid, 0.75, draw(), batch=2)
+    loss = model(clips, mask, mask)
+    loss.backward()
+    assert loss == 0
+    assert not any(parameter.grad.any() for parameter in model.parameters())
+
+
+def test_a_mask_that_lets_the_decoder_have_more_of_one_clip_is_refused():
+    model, clips = make_pretraining(), make_clips()
+    mask = draw_tube_mask(model.config.encoder.grid, 0.75, draw(), batch=2)
+    uneven = draw_running_cell_mask(model.config.encoder.grid, 0.5, draw(), batch=2)
+    uneven[0, 0, 0, 0] ^= True
+    with pytest.raises(ConfigError, match="equally many"):
+        model(clips, mask, uneven)
+
+
 @pytest.mark.parametrize(("ratio", "giga"), [(0.9, 35.4), (0.75, 57.4)])
 def test_cost_of_pretraining_falls_with_what_is_hidden(ratio, giga):
     with torch.device("meta"):
@@ -115,10 +210,13 @@ def test_cost_of_pretraining_falls_with_what_is_hidden(ratio, giga):
 
 def test_costs_are_what_torch_counts():
     model, pretraining = make_small(), make_pretraining()
+    sparing = make_pretraining(decoder_mask_ratio=0.25)
     mask = draw_tube_mask(model.config.grid, 0.9, draw())
+    left_out = draw_running_cell_mask(model.config.grid, 0.25, draw())
     for run, expected in (
         (lambda: model(make_clips(1)), count_macs(model.config)),
         (lambda: pretraining(make_clips(1), mask), count_pretraining_macs(pretraining.config)),
+        (lambda: pretraining(make_clips(1), mask, left_out), count_pretraining_macs(sparing.config)),
     ):
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
             run()
@@ -414,6 +512,8 @@ def test_wrong_changes_are_refused_with_a_remedy(changes, message):
         ({"decoder_depth": 1.5}, "must be of type int"),
         ({"normalize_targets": 1}, "must be of type bool"),
         ({"mask_ratio": 1.0}, "between 0 and 1"),
+        ({"decoder_mask_ratio": 0.6}, "0.25, 0.5 or 0.75, or 0 for none"),
+        ({"decoder_mask_ratio": 0.5, "height": 24, "width": 24, "frames": 6}, "3 x 3 tubelets at 3 moments"),
         ({"mean": (0.5, 0.5)}, "1 or 3 numbers"),
         ({"tubelet": (1, 1, 1)}, "more than one pixel"),
     ],

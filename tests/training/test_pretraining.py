@@ -247,6 +247,29 @@ def test_held_out_clips_are_measured_under_the_same_masks_each_time_and_without_
     assert len(training) > 1  # and in training other ones are drawn
 
 
+def test_without_a_mask_of_the_decoder_nothing_more_is_drawn_and_the_loss_is_as_it_was():
+    task, batch = make_task(), make_batch()
+    torch.manual_seed(3)
+    found = task.compute_loss(batch)[0]
+    after = torch.get_rng_state()
+    torch.manual_seed(3)
+    mask = task.draw_mask(4, torch.default_generator)
+    assert torch.equal(task.model(normalize(batch.clips, task.recipe.input), mask), found)
+    assert torch.equal(torch.get_rng_state(), after)
+
+
+def test_a_run_in_which_the_decoder_leaves_out_half_says_so_and_learns_something_else(source, seen, tmp_path):
+    recipe = make_tiny_pretraining(source)
+    recipe = replace(recipe, model=replace(recipe.model, decoder_mask_ratio=0.5))
+    folder = pretrain(recipe=recipe, name="half", runs=tmp_path).folder
+    description, weights = read_model(folder / "model")
+    assert description["model"]["decoder_mask_ratio"] == 0.5
+    assert read_config(folder / "config.yaml", PretrainingRecipe).model.decoder_mask_ratio == 0.5
+    other = read_model(seen.folder / "model")[1]
+    assert weights.keys() == other.keys()
+    assert any(not torch.equal(weights[key], other[key]) for key in weights)
+
+
 @pytest.mark.parametrize("differences", ["none", "append", "only"])
 @pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.25,)), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
 def test_the_scale_of_pixels_undoes_the_normalization(differences, mean, std):
@@ -279,6 +302,7 @@ def test_the_recipe_of_a_known_data_set_or_model_reads_back_from_yaml(tmp_path):
         ({"model.changes": {"std": 0.5}}, r"input\.std states it"),
         ({"model.changes": {"name": "videomae_base"}}, "model.name decides it"),
         ({"model.mask_ratio": 1.0}, "between 0 and 1"),
+        ({"model.decoder_mask_ratio": 0.6}, "0.25, 0.5 or 0.75, or 0 for none"),
         ({"model.decoder_depth": 0}, "decoder_depth counts things"),
         ({"model.mask_ration": 0.5}, "did you mean 'mask_ratio'"),
         ({"optimizer.label_smoothing": 0.1}, "unknown key"),

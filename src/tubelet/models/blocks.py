@@ -3,6 +3,7 @@
     grid (batch, t, h, w, dim)      over("t h w", block, grid)   one row of t*h*w tokens per clip
                                     over("h w",   block, grid)   one row of h*w tokens per moment
                                     over("t",     block, grid)   one row of t tokens per place
+                                    over("w",     block, grid)   one row of w tokens per moment and height; "h" alike
 
 A block maps rows of tokens to rows of tokens; `over` says which tokens share a row and so can see each other.
 """
@@ -46,9 +47,9 @@ __all__ = [
 LAYER_NORM_EPS = 1e-6
 """Added to the variance in every layer norm; the official models' value, not torch's."""
 
-Axes = Literal["t", "h w", "t h w"]
+Axes = Literal["t", "h", "w", "h w", "t h w"]
 
-_REST: dict[Axes, str] = {"t": "b h w", "h w": "b t", "t h w": "b"}
+_REST: dict[Axes, str] = {"t": "b h w", "h": "b t w", "w": "b t h", "h w": "b t", "t h w": "b"}
 
 
 def to_rows(axes: Axes, grid: Float[Tensor, "batch t h w dim"]) -> Float[Tensor, "row token dim"]:

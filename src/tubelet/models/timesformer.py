@@ -9,6 +9,15 @@ Every frame is cut into patches; one class token stands for the whole clip (spac
         The class token is lent to every frame, and what the frames tell it is averaged. `project` starts at zero: a
         fresh model, or one that starts from an image model's weights, sees each frame by itself, and learns time.
 
+    local_global  each patch sees its quarter of the picture at all times, then every second patch of the clip
+
+        patches --> [ windows: attention, project | every second, with the class token: attention | MLP ] x depth
+
+    axial         each patch sees its own place at all times, then its row of its frame, then its column
+
+        patches --> [ over "t": attention, project | over "w": the same
+                    | over "h", with the class token: attention | MLP ] x depth
+
     joint         every patch of the clip sees every other
 
         class token + patches --rows of t*h*w--> [ block x depth ]
@@ -22,6 +31,18 @@ Every frame is cut into patches; one class token stands for the whole clip (spac
 Differences from the paper:
     - The paper adds one learned position for every patch of the clip; as in the official code there is one for every
       place in a frame and one for every frame, which joint and divided add to each other.
+    - Of local_global and axial the paper says what each step sees and how many parameters there are; nobody released
+      code. Decided here: every step is built as in the divided form, the last as its attention across a frame (with
+      the class token, whose answers from all rows are averaged), those before as its attention along time (patches
+      alone, and a projection of their own). That gives the paper's 121.4M and 156.8M parameters.
+    - local_global: the neighborhood of F x H/2 x W/2 patches is one of four windows at all times, the same for all
+      patches in it, not a window around each: those would take all of joint attention under a mask, or many copies of
+      the keys. The global step with a stride of 2 along all three axes goes over eight rows: each patch sees those
+      whose distance from it is even along every axis. Where an axis is odd the first window, and every second patch
+      from the first, have one patch more; an axis of one patch is not cut. Where frames have four patches a side or
+      more one block connects all patches.
+    - Models of these two forms that start from an image model do not give its logits at first, as those of the divided
+      form do on still clips: no step of theirs sees a whole frame.
     - In the paper patches see the class token when they look along time too; in the official code, and here, only
       when they look across their frame. How frames share the class token, and the projection after attention along
       time, are the official code's; the paper mentions neither.
@@ -41,21 +62,17 @@ Source: arXiv 2102.05095; github.com/facebookresearch/TimeSformer, timesformer/m
 from typing import cast
 
 import torch
-from einops import reduce, repeat
+from einops import reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from tubelet.models.blocks import (
-    Attention,
     Axes,
     Block,
     BlockShape,
-    DropPath,
-    Mlp,
     Stack,
     TubeletEmbedding,
     initialize,
-    over,
     plan_drop_path,
     to_grid,
     to_rows,
@@ -63,50 +80,17 @@ from tubelet.models.blocks import (
 from tubelet.models.budget import choose_tokens, pick, put_back
 from tubelet.models.contract import VideoModel, register_model
 from tubelet.models.positions import Positions
-from tubelet.models.timesformer_config import CARDS, TimeSformerConfig, count_macs
+from tubelet.models.timesformer_blocks import SteppedBlock
+from tubelet.models.timesformer_config import CARDS, STEPS, TimeSformerConfig, count_macs
 from tubelet.shapes import Size3
 
-__all__ = ["DividedBlock", "TimeSformer"]
+__all__ = ["TimeSformer"]
 
 _SMALL = 0.02  # deviation of fresh class tokens and of positions in space
 
 # Deviation of fresh positions in time where a model starts from scratch. Measured on moving squares: within 240 steps
 # the divided nano model told their directions apart with 0.5 (three runs of three), and only the axes with 0.02 or 0.2.
 _LARGE = 0.5
-
-
-class DividedBlock(nn.Module):
-    """Attend along time, then across each frame, then transform each token.
-
-    While training, drop-path leaves out what single places (time), single frames (space) or whole clips (MLP) learn;
-    time's branch is dropped before its projection, whose bias stays.
-
-    Args:
-        shape: sizes of the block.
-        drop_path: share of rows that skip each residual branch while training.
-
-    Source: arXiv 2102.05095, section 3, "divided space-time attention".
-    """
-
-    def __init__(self, shape: BlockShape, drop_path: float = 0.0) -> None:
-        super().__init__()
-        self.time = Attention(shape)
-        self.time_project = nn.Linear(shape.dim, shape.dim)
-        self.space = Attention(shape)
-        self.mlp = Mlp(shape)
-        self.drop_path = DropPath(drop_path, rescale=shape.rescale_paths)
-
-    def forward(self, rows: Float[Tensor, "batch token dim"], size: Size3) -> Float[Tensor, "batch token dim"]:
-        """Return rows of the same shape: the class token, then the patches of a grid of `size`."""
-        token, grid = rows[:, :1], to_grid("t h w", rows[:, 1:], size)
-        grid = grid + self.time_project(over("t", lambda row: self.drop_path(self.time(row)), grid))
-        lent = repeat(token, "b 1 dim -> (b t) 1 dim", t=size.t)
-        branch = self.drop_path(self.space(torch.cat([lent, to_rows("h w", grid)], dim=1)))
-        token = token + reduce(branch[:, :1], "(b t) 1 dim -> b 1 dim", "mean", t=size.t)
-        grid = grid + to_grid("h w", branch[:, 1:], size)
-        mixed = torch.cat([token, to_rows("t h w", grid)], dim=1)
-        transformed: Tensor = mixed + self.drop_path(self.mlp(mixed))
-        return transformed
 
 
 @register_model(*CARDS)
@@ -125,7 +109,7 @@ class TimeSformer(VideoModel):
     def __init__(self, config: TimeSformerConfig) -> None:
         super().__init__(config, config.dim)
         t, h, w = config.grid
-        divided = config.form == "divided"
+        steps = STEPS.get(config.form)
         self.embedding = TubeletEmbedding(config.channels, Size3(1, config.patch, config.patch), config.dim)
         self.class_token = nn.Parameter(torch.randn(config.dim) * _SMALL)
         self.places = Positions(Size3(1, h, w), config.dim, token=True, stretch=config.stretch)
@@ -134,8 +118,8 @@ class TimeSformer(VideoModel):
             self.moments = Positions(Size3(t, 1, 1), config.dim, stretch=config.stretch)
         self.dropout = nn.Dropout(config.dropout)
         shape, rates = _shape_blocks(config), plan_drop_path(config.drop_path, config.depth)
-        self.blocks = Stack(*(DividedBlock(shape, rate) if divided else Block(shape, rate) for rate in rates))
-        self.drops_tokens = not divided
+        self.blocks = Stack(*(SteppedBlock(shape, steps, rate) if steps else Block(shape, rate) for rate in rates))
+        self.drops_tokens = not steps
         self.norm = nn.LayerNorm(config.dim, eps=config.eps)
         self._start()
         self.reset_head(config.num_classes)
@@ -146,7 +130,7 @@ class TimeSformer(VideoModel):
         for name, parameter in self.named_parameters():
             if name == "moments.grid":
                 nn.init.normal_(parameter, std=0.0 if image else _LARGE)
-            elif image and name.endswith("time_project.weight"):
+            elif image and name.endswith("_project.weight"):
                 nn.init.zeros_(parameter)
 
     def features(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch dim"]:
@@ -180,7 +164,7 @@ class TimeSformer(VideoModel):
         rows = pick(rows, kept)
         token = self.places.place_token(self.class_token)
         rows = self.dropout(torch.cat([token.expand(rows.shape[0], 1, -1), rows], dim=1))
-        rows = self.blocks(rows, size) if self.config.form == "divided" else self.blocks(rows)
+        rows = self.blocks(rows, size) if self.config.form in STEPS else self.blocks(rows)
         summary, rows = rows[:, 0], rows[:, 1:]
         if self.config.form == "space_only":
             summary = reduce(summary, "(batch t) dim -> batch dim", "mean", t=size.t)

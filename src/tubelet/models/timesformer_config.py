@@ -1,6 +1,7 @@
 """Hold TimeSformer's hyper-parameters, its registered sizes and its cost in closed form. No torch here."""
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Literal
 
 from tubelet.errors import ConfigError
@@ -8,11 +9,18 @@ from tubelet.models.card import ModelCard, ModelConfig, check_counts, plan_tubel
 from tubelet.shapes import Size3
 from tubelet.video.spec import InputSpec
 
-__all__ = ["CARDS", "FORMS", "Form", "TimeSformerConfig", "count_macs", "count_parameters"]
+__all__ = ["CARDS", "FORMS", "STEPS", "Form", "TimeSformerConfig", "count_macs", "count_parameters"]
 
-Form = Literal["divided", "joint", "space_only"]
+Form = Literal["divided", "joint", "space_only", "local_global", "axial"]
 
-FORMS: tuple[Form, ...] = ("divided", "joint", "space_only")
+FORMS: tuple[Form, ...] = ("divided", "joint", "space_only", "local_global", "axial")
+
+STEPS: dict[Form, tuple[str, ...]] = {
+    "divided": ("time", "space"),
+    "local_global": ("local", "strided"),
+    "axial": ("time", "width", "height"),
+}
+"""The attentions of one block, in order, of the forms that have several; see `tubelet.models.timesformer_blocks`."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +89,13 @@ def count_parameters(config: TimeSformerConfig) -> int:
     """Count the parameters of a model in closed form; tests hold it equal to the models themselves.
 
     Example:
-        >>> count_parameters(CARDS[3].config)
+        >>> count_parameters(CARDS[5].config)
         121566352
     """
     dim, hidden, grid = config.dim, config.mlp_dim, config.grid
     attention = 4 * dim * dim + 3 * dim + (3 * dim if config.qkv_bias else 0)
     block = attention + 2 * dim * hidden + hidden + 3 * dim
-    if config.form == "divided":
-        block += attention + dim * dim + dim
+    block += (len(_list_steps(config.form)) - 1) * (attention + dim * dim + dim)
     places = 1 + grid.h * grid.w + (0 if config.form == "space_only" else grid.t)
     embedding_and_head = config.channels * config.patch**2 * dim + dim + config.num_classes * (dim + 1)
     return embedding_and_head + places * dim + dim + config.depth * block + 2 * dim
@@ -100,22 +107,34 @@ def count_macs(config: TimeSformerConfig) -> int:
     What the literature prints as "GFLOPs" is this figure. Norms, softmax and activations are left out.
 
     Example:
-        >>> round(count_macs(CARDS[3].config) / 1e9, 1)
+        >>> round(count_macs(CARDS[5].config) / 1e9, 1)
         195.8
     """
     dim, (t, h, w) = config.dim, config.grid
-    places = h * w
-    embedding_and_head = t * places * config.channels * config.patch**2 * dim + dim * config.num_classes
-    if config.form == "joint":
-        tokens = seen = t * places + 1
-        attention = _attention_macs(config, 1, t * places + 1)
-    else:
-        tokens, seen = t * (places + 1), t * places + 1
-        attention = _attention_macs(config, t, places + 1)
-    if config.form == "divided":
-        attention += _attention_macs(config, places, t) + t * places * dim * dim
-    mlp = 2 * (tokens if config.form == "space_only" else seen) * dim * config.mlp_dim
-    return embedding_and_head + config.depth * (attention + mlp)
+    patches = t * h * w
+    *early, last = _list_steps(config.form)
+    block = sum(_attention_macs(config, 1, length + 1) for length in _list_rows(last, config.grid))
+    for step in early:
+        block += sum(_attention_macs(config, 1, length) for length in _list_rows(step, config.grid))
+        block += patches * dim * dim
+    tokens = patches + (t if config.form == "space_only" else 1)
+    block += 2 * tokens * dim * config.mlp_dim
+    return patches * config.channels * config.patch**2 * dim + dim * config.num_classes + config.depth * block
+
+
+def _list_steps(form: Form) -> tuple[str, ...]:
+    return STEPS.get(form, ("clip" if form == "joint" else "space",))
+
+
+def _list_rows(step: str, grid: Size3) -> list[int]:
+    """List how many patches share a row in each row of a step."""
+    t, h, w = grid
+    rows = {"clip": (1, t * h * w), "time": (h * w, t), "space": (t, h * w), "width": (t * h, w), "height": (t * w, h)}
+    if step in rows:
+        count, length = rows[step]
+        return [length] * count
+    times, heights, widths = ([(side + 1) // 2, side // 2][: min(side, 2)] for side in grid)
+    return [a * b * c for a, b, c in product([t] if step == "local" else times, heights, widths)]
 
 
 def _attention_macs(config: TimeSformerConfig, rows: int, tokens: int) -> int:
@@ -126,6 +145,8 @@ _SUMMARIES: dict[Form, str] = {
     "divided": "each patch looks along time, then across its frame; the usual choice: cheap at many frames",
     "joint": "every patch sees every other of the clip; needs memory for the square of their number",
     "space_only": "an image transformer averaged over frames, blind to their order: the baseline for telling time",
+    "local_global": "each patch looks at its quarter of the picture, then at every second patch; joint, made sparse",
+    "axial": "each patch looks along time, along its row, then along its column; cost grows least with the clip",
 }
 
 # Frames, side in pixels, frames per second at which dense clips are taken: every 32nd, 16th or 4th of 30.
@@ -140,15 +161,23 @@ _DOCUMENTED = {
     "timesformer_nano_divided": 548_080,
     "timesformer_nano_joint": 361_072,
     "timesformer_nano_space_only": 360_304,
+    "timesformer_nano_local_global": 548_080,
+    "timesformer_nano_axial": 735_088,
     "timesformer_base_divided": 121_566_352,
     "timesformer_base_joint": 86_112_400,
     "timesformer_base_space_only": 86_106_256,
+    "timesformer_base_local_global": 121_566_352,
+    "timesformer_base_axial": 157_020_304,
     "timesformer_hr_divided": 122_024_080,
     "timesformer_hr_joint": 86_570_128,
     "timesformer_hr_space_only": 86_557_840,
+    "timesformer_hr_local_global": 122_024_080,
+    "timesformer_hr_axial": 157_478_032,
     "timesformer_large_divided": 121_633_936,
     "timesformer_large_joint": 86_179_984,
     "timesformer_large_space_only": 86_106_256,
+    "timesformer_large_local_global": 121_633_936,
+    "timesformer_large_axial": 157_087_888,
 }
 
 

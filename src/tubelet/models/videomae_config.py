@@ -1,6 +1,7 @@
 """Hold VideoMAE's hyper-parameters, its registered sizes and its cost in closed form. No torch here."""
 
 from dataclasses import dataclass, fields, replace
+from itertools import product
 from typing import Any, Literal
 
 from tubelet.errors import ConfigError, name_nearest
@@ -12,6 +13,7 @@ __all__ = [
     "CARDS",
     "PretrainingConfig",
     "VideoMAEConfig",
+    "count_decoded",
     "count_macs",
     "count_parameters",
     "count_pretraining_macs",
@@ -111,6 +113,8 @@ class PretrainingConfig:
     """Hidden width of the decoder's MLP; 4 times `decoder_dim` in the paper."""
     mask_ratio: float = 0.9
     """Share of tubes hidden, above 0 and below 1: 0.9 on Kinetics and Something-Something, 0.75 on UCF101, HMDB51."""
+    decoder_mask_ratio: float = 0.0
+    """Share of tubelets that the decoder leaves out: 0.25, 0.5 (VideoMAE V2's) or 0.75; 0 predicts all hidden ones."""
     normalize_targets: bool = True
     """Predict each tubelet relative to its own mean and spread, per channel; better features than plain pixels."""
     decoder_eps: float = 1e-6
@@ -125,6 +129,8 @@ class PretrainingConfig:
         _check_heads("decoder_", self.decoder_dim, self.decoder_heads)
         if not 0 < self.mask_ratio < 1:
             raise ConfigError(f"mask_ratio must lie between 0 and 1 - found {self.mask_ratio} - the paper's is 0.9.")
+        if self.decoder_mask_ratio:
+            count_decoded(self.encoder.grid, self.decoder_mask_ratio)
         if self.normalize_targets and self.encoder.voxels == self.encoder.channels:
             raise ConfigError(
                 f"normalize_targets needs tubelets of more than one pixel - found tubelet={self.encoder.tubelet} - use "
@@ -232,6 +238,33 @@ def count_macs(config: VideoMAEConfig) -> int:
     return tokens * config.voxels * config.dim + blocks + config.dim * config.num_classes
 
 
+def count_decoded(grid: Size3, ratio: float) -> int:
+    """Count the tubelets that a running-cell mask leaves to the decoder; see `draw_running_cell_mask`.
+
+    Raises:
+        ConfigError: a ratio that is no quarter, or a grid that leaves more or fewer with another start of the cell.
+    """
+    if ratio not in (0.25, 0.5, 0.75):
+        raise ConfigError(
+            f"decoder_mask_ratio must be 0.25, 0.5 or 0.75, or 0 for none - found {ratio} - 0.5 is usual."
+        )
+    lengths = [((side + 1) // 2, side // 2) for side in (grid.h, grid.w)]
+    counts = {
+        sum(
+            lengths[0][y] * lengths[1][x]
+            for t, y, x in product(range(grid.t), (0, 1), (0, 1))
+            if (start + t + 2 * y + x) % 4 >= 4 * ratio
+        )
+        for start in range(4)
+    }
+    if len(counts) > 1:
+        raise ConfigError(
+            f"decoder_mask_ratio={ratio} needs whole cells of 2 x 2 tubelets - found {grid.h} x {grid.w} tubelets at "
+            f"{grid.t} moments - make height and width even, or decoder_mask_ratio=0."
+        )
+    return counts.pop()
+
+
 def count_pretraining_macs(config: PretrainingConfig) -> int:
     """Count the multiply-accumulates of one clip's loss; a backward pass costs about twice as much again.
 
@@ -243,9 +276,10 @@ def count_pretraining_macs(config: PretrainingConfig) -> int:
     t, h, w = encoder.grid
     tokens, hidden = t * h * w, t * int(config.mask_ratio * h * w)
     seen = tokens - hidden
-    total = tokens * encoder.voxels * encoder.dim + seen * encoder.dim * dim + hidden * dim * encoder.voxels
+    decoded = count_decoded(encoder.grid, config.decoder_mask_ratio) if config.decoder_mask_ratio else hidden
+    total = tokens * encoder.voxels * encoder.dim + seen * encoder.dim * dim + decoded * dim * encoder.voxels
     total += encoder.depth * _block_macs(seen, encoder.dim, encoder.mlp_dim)
-    return total + config.decoder_depth * _block_macs(tokens, dim, config.decoder_mlp_dim)
+    return total + config.decoder_depth * _block_macs(seen + decoded, dim, config.decoder_mlp_dim)
 
 
 def _check_heads(prefix: str, dim: int, heads: int) -> None:

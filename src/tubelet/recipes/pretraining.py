@@ -40,6 +40,8 @@ class PretrainingModel:
     """A VideoMAE that `tubelet models` lists."""
     mask_ratio: float = 0.75
     """Share of the places of the picture hidden, above 0 and below 1; 0.9 on large sets of clips with much motion."""
+    decoder_mask_ratio: float = 0.0
+    """Share of tubelets that the decoder leaves out: 0.25, 0.5 or 0.75, for cheaper steps; 0 leaves out none."""
     normalize_targets: bool = True
     """Predict each tubelet relative to its own mean and spread, per channel; better features than plain pixels."""
     decoder_dim: int | None = None
@@ -64,6 +66,11 @@ class PretrainingModel:
         if not 0 < self.mask_ratio < 1:
             raise ConfigError(
                 f"model.mask_ratio must lie between 0 and 1 - found {self.mask_ratio} - 0.75 and 0.9 are usual."
+            )
+        if self.decoder_mask_ratio not in (0, 0.25, 0.5, 0.75):
+            raise ConfigError(
+                "model.decoder_mask_ratio must be 0.25, 0.5 or 0.75, or 0 for none - found "
+                f"{self.decoder_mask_ratio} - 0.5 is usual."
             )
         wrong = [name for name, value in self.decoder.items() if value < 1]
         if wrong:

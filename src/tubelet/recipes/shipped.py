@@ -45,6 +45,8 @@ MOVING_SHAPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "timesformer_nano_divided": _SHORT,
         "timesformer_nano_joint": _SHORT,
         "timesformer_nano_space_only": _SHORT,
+        "timesformer_nano_local_global": _SHORT,
+        "timesformer_nano_axial": _SHORT,
         "i3d_nano": {"training.epochs": 4},
         "frame_transformer_nano": {**_SHORT, "training.epochs": 14},
         "cnn_transformer_nano": {},

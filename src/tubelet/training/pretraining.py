@@ -21,7 +21,12 @@ from tubelet.data.splits import split_manifest
 from tubelet.data.unlabelled import list_clips, open_unlabelled
 from tubelet.errors import DataError
 from tubelet.model_folder import PRETRAINING, write_model
-from tubelet.models.videomae_pretraining import VideoMAEPretraining, create_pretraining, draw_tube_mask
+from tubelet.models.videomae_pretraining import (
+    VideoMAEPretraining,
+    create_pretraining,
+    draw_running_cell_mask,
+    draw_tube_mask,
+)
 from tubelet.recipes.pretraining import PretrainingRecipe
 from tubelet.recipes.shipped import resolve_pretraining
 from tubelet.report.figures import draw_contact_sheet
@@ -136,11 +141,17 @@ class MaskedPrediction:
         """Draw which tubelets of `count` clips are hidden."""
         return draw_tube_mask(self.model.config.encoder.grid, self.recipe.model.mask_ratio, generator, count)
 
+    def _draw_decoder_mask(self, count: int, generator: torch.Generator) -> Tensor | None:
+        ratio = self.recipe.model.decoder_mask_ratio
+        return draw_running_cell_mask(self.model.config.encoder.grid, ratio, generator, count) if ratio else None
+
     def _predict(self, batch: Batch, generator: torch.Generator) -> Tensor:
         device = self.model.mask_token.device
         mask = self.draw_mask(len(batch.clips), generator)
+        left_out = self._draw_decoder_mask(len(batch.clips), generator)
         with autocast(self.recipe.training.precision, device):
-            loss: Tensor = self.model(normalize(batch.clips.to(device, non_blocking=True), self.recipe.input), mask)
+            clips = normalize(batch.clips.to(device, non_blocking=True), self.recipe.input)
+            loss: Tensor = self.model(clips, mask, left_out)
         return loss
 
 
@@ -160,6 +171,7 @@ class Pretrainer(Session[PretrainingRecipe]):
             **{**list_sizes(self.recipe.input), **wanted.changes},
             **wanted.decoder,
             mask_ratio=wanted.mask_ratio,
+            decoder_mask_ratio=wanted.decoder_mask_ratio,
             normalize_targets=wanted.normalize_targets,
             mean=mean,
             std=std,

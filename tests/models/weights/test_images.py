@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from tubelet.models import create_model, load_weights
+from tubelet.models.timesformer_config import STEPS
 from tubelet.models.weights.images import inflate_kernel
 
 SMALL = {"dim": 24, "depth": 2, "heads": 3, "mlp_dim": 40}
@@ -40,18 +41,31 @@ class ImageTransformer(nn.Module):
         for parameter in self.parameters():
             nn.init.normal_(parameter, std=0.3)
 
-    def forward(self, pictures, *, pool="token"):
+    def forward(self, pictures, *, pool="token", rows_of=None):
+        """Score pictures; with `rows_of`, lists of places, patches see those of their list alone."""
         rows = rearrange(self.patch_embed["proj"](pictures), "b d h w -> b (h w) d") + self.pos_embed[:, 1:]
         if pool == "token":
             rows = torch.cat([(self.cls_token + self.pos_embed[:, :1]).expand(len(rows), -1, -1), rows], dim=1)
         for block in self.blocks:
-            qkv = rearrange(block["attn"]["qkv"](block["norm1"](rows)), "b n (p h d) -> p b h n d", p=3, h=3)
-            mixed = rearrange(F.scaled_dot_product_attention(*qkv), "b h n d -> b n (h d)")
-            rows = rows + block["attn"]["proj"](mixed)
+            rows = rows + self.attend(block, rows, rows_of)
             hidden = F.gelu(block["mlp"]["fc1"](block["norm2"](rows)), approximate=self.gelu)
             rows = rows + block["mlp"]["fc2"](hidden)
         rows = self.norm(rows)
         return self.head(rows[:, 0] if pool == "token" else rows.mean(1))
+
+    def attend(self, block, rows, rows_of):
+        qkv = rearrange(block["attn"]["qkv"](block["norm1"](rows)), "b n (p h d) -> p b h n d", p=3, h=3)
+        if rows_of is None:
+            mixed = rearrange(F.scaled_dot_product_attention(*qkv), "b h n d -> b n (h d)")
+            return block["attn"]["proj"](mixed)
+        branch = torch.zeros_like(rows)
+        for places in rows_of:
+            own = torch.tensor([0, *(1 + place for place in places)])
+            mixed = rearrange(F.scaled_dot_product_attention(*qkv[..., own, :]), "b h n d -> b n (h d)")
+            found = block["attn"]["proj"](mixed)
+            branch[:, own[1:]] = found[:, 1:]
+            branch[:, 0] += found[:, 0] / len(rows_of)
+        return branch
 
 
 def hold_still(pictures, frames):
@@ -90,6 +104,51 @@ def test_a_still_clip_gives_timesformer_the_logits_of_the_picture(form):
             one = create_model("timesformer_base_joint", 5, patch=8, **{**SIZE, "frames": 1}, **SMALL).eval()
             load_weights(one, image.state_dict())
             torch.testing.assert_close(one(clips[:, :, :1]), image(pictures), atol=1e-4, rtol=1e-4)
+
+
+COLUMNS = [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
+EVERY_SECOND = [[0, 2, 6, 8], [1, 7], [3, 5], [4]]
+
+
+@pytest.mark.parametrize(("form", "frames", "rows_of"), [("axial", 6, COLUMNS), ("local_global", 1, EVERY_SECOND)])
+def test_a_still_clip_gives_other_forms_the_logits_of_a_picture_whose_patches_see_only_some(form, frames, rows_of):
+    # No step of these forms sees a whole frame: the last sees columns, or every second patch.
+    torch.manual_seed(0)
+    image = ImageTransformer()
+    model = create_model(f"timesformer_base_{form}", 5, patch=8, **{**SIZE, "frames": frames}, **SMALL).eval()
+    report = load_weights(model, image.state_dict())
+    assert (report.fresh, report.unused, report.origin) == ((), (), "timm's ViT")
+    pictures = draw()
+    with torch.no_grad():
+        found, expected = model(hold_still(pictures, frames)), image(pictures, rows_of=rows_of)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+        assert (found - image(pictures)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("form", ["divided", "local_global", "axial"])
+def test_every_step_of_timesformer_starts_as_a_copy_and_all_but_the_last_project_to_zero(form):
+    torch.manual_seed(0)
+    image = ImageTransformer()
+    model = create_model(f"timesformer_base_{form}", 5, patch=8, **SIZE, **SMALL)
+    load_weights(model, image.state_dict())
+    state, expected = model.state_dict(), image.state_dict()
+    *early, last = STEPS[form]
+    for step in (*early, last):
+        for part in ("weight", "bias"):
+            for ours, theirs in (("qkv", "attn.qkv"), ("out", "attn.proj"), ("norm", "norm1")):
+                assert torch.equal(state[f"blocks.1.{step}.{ours}.{part}"], expected[f"blocks.1.{theirs}.{part}"])
+    assert not any(state[f"blocks.1.{step}_project.{part}"].any() for step in early for part in ("weight", "bias"))
+
+
+@pytest.mark.parametrize("form", ["axial", "local_global"])
+def test_a_frame_of_one_patch_gives_the_logits_of_the_picture_in_every_form(form):
+    torch.manual_seed(0)
+    image = ImageTransformer(side=1)
+    model = create_model(f"timesformer_base_{form}", 5, frames=1, height=8, width=8, patch=8, **SMALL).eval()
+    load_weights(model, image.state_dict())
+    pictures = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(model(hold_still(pictures, 1)), image(pictures), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("inflation", ["central", "average"])

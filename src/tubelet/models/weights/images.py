@@ -5,7 +5,7 @@
     positions        (1, 1 + h*w, dim)              repeated at every moment           places; moments start at zero
     attention, MLP, norms of every block            the same; of factorized attention  the same; time starts as a copy
                                                     across the picture; along time a   of it, its projection at zero
-                                                    copy whose output starts at zero
+                                                    copy whose output starts at zero   (other steps alike)
 
     central    the middle frame of a tubelet gets the whole kernel, the others nothing
     average    every frame gets an equal share: a clip that stands still gives what its picture gave
@@ -13,6 +13,9 @@
 Time starts as a copy with its *last* layer at zero, never with all layers at zero: there all gradients would be zero
 for ever. The factorized encoder's second encoder has no counterpart in an image model, and stays fresh. A flat
 Inception becomes an I3D by repeating every kernel along time and dividing it by the number of times.
+
+In TimeSformer's forms local_global and axial no step sees a whole frame, as each of an image model does: a still clip
+gives at first what the image model would give if patches saw every second patch alone, or their column.
 
 Source: arXiv 2103.15691, section 3.4; arXiv 2102.05095; arXiv 1705.07750, section 2.
 """
@@ -24,7 +27,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from tubelet.models.i3d_config import I3DConfig
-from tubelet.models.timesformer_config import TimeSformerConfig
+from tubelet.models.timesformer_config import STEPS, TimeSformerConfig
 from tubelet.models.vivit_config import ViViTConfig
 from tubelet.models.weights.i3d import COUNTER, list_units
 from tubelet.models.weights.rules import Carry, Rule, Schema, carry, same
@@ -89,7 +92,7 @@ def inflate_vivit(config: ViViTConfig, inflation: Inflation) -> tuple[Schema, ..
 
     moments = 1 if config.form == "factorized_encoder" else config.grid.t
     token = config.pooling == "token"
-    parts = ("space", "time") if config.form == "factorized_attention" else ("attention",)
+    parts, zero = (("space", "time"), ("time.out",)) if config.form == "factorized_attention" else (("attention",), ())
     fresh = r"temporal_encoder\..*|head\..*" if config.form == "factorized_encoder" else r"head\..*"
     schemas = []
     for names, title in ((_TRANSFORMERS, "transformers' ViT"), (_TIMM, "timm's ViT")):
@@ -97,7 +100,7 @@ def inflate_vivit(config: ViViTConfig, inflation: Inflation) -> tuple[Schema, ..
             _place(["encoder.positions.token", "encoder.positions.grid"], names, config.grid, moments, token=token),
             Rule(("embedding.project.weight",), (f"{names['embedding']}.weight",), embed),
             *same("embedding.project", names["embedding"], ("bias",)),
-            *_name_blocks(names, "encoder.blocks.{i}", parts, zero=("out",)),
+            *_name_blocks(names, "encoder.blocks.{i}", parts, zero),
             *same("encoder.norm", names["norm"]),
             *same("head", names["head"]),
         ]
@@ -117,8 +120,9 @@ def inflate_timesformer(config: TimeSformerConfig, _inflation: Inflation) -> tup
         flat = token.flatten()
         return (flat, flat.new_zeros(config.grid.t, 1, 1, flat.shape[0]))
 
-    divided, blind = config.form == "divided", config.form == "space_only"
-    parts = ("space", "time") if divided else ("attention",)
+    blind = config.form == "space_only"
+    parts = STEPS.get(config.form, ("attention",))
+    zero = tuple(f"{step}_project" for step in parts[:-1])
     schemas = []
     for names, title in ((_TRANSFORMERS, "transformers' ViT"), (_TIMM, "timm's ViT")):
         token_key = (names["class_token"],)
@@ -129,7 +133,7 @@ def inflate_timesformer(config: TimeSformerConfig, _inflation: Inflation) -> tup
             _place(["places.token", "places.grid"], names, Size3(1, *config.grid[1:]), 1, token=True),
             Rule(("embedding.project.weight",), (f"{names['embedding']}.weight",), embed),
             *same("embedding.project", names["embedding"], ("bias",)),
-            *_name_blocks(names, "blocks.{i}", parts, zero=("time_project",)),
+            *_name_blocks(names, "blocks.{i}", parts, zero),
             *same("norm", names["norm"]),
             *same("head", names["head"]),
         ]
@@ -185,7 +189,7 @@ def _make_schema(title: str, names: dict[str, str], rules: list[Rule], fresh: st
 
 
 def _name_blocks(names: dict[str, str], ours: str, parts: tuple[str, ...], zero: tuple[str, ...]) -> list[Rule]:
-    """Name the layers of a stack of blocks; the second of two parts is a copy whose `zero` layer is zero."""
+    """Name the layers of a stack of blocks: all attentions are copies of the image model's; `zero` layers are zero."""
     block = names["block"]
     rules = [
         *same(f"{ours}.mlp.norm", f"{block}.{names['norm2']}"),
@@ -193,18 +197,17 @@ def _name_blocks(names: dict[str, str], ours: str, parts: tuple[str, ...], zero:
         *same(f"{ours}.mlp.narrow", f"{block}.{names['narrow']}"),
     ]
     separate = names is _TRANSFORMERS
-    for part in ("weight", "bias"):
-        qkv = [f"{block}.attn.qkv.{part}"]
+    for kind in ("weight", "bias"):
+        qkv = [f"{block}.attn.qkv.{kind}"]
         if separate:
-            qkv = [f"{block}.attention.attention.{name}.{part}" for name in ("query", "key", "value")]
-        copies = tuple(f"{ours}.{name}.qkv.{part}" for name in parts)
+            qkv = [f"{block}.attention.attention.{name}.{kind}" for name in ("query", "key", "value")]
+        copies = tuple(f"{ours}.{name}.qkv.{kind}" for name in parts)
         rules.append(Rule(copies, tuple(qkv), _join_copies(len(parts))))
-        norms = tuple(f"{ours}.{name}.norm.{part}" for name in parts)
-        rules.append(Rule(norms, (f"{block}.{names['norm1']}.{part}",), _join_copies(len(parts))))
-        outs = [f"{ours}.{name}.out.{part}" for name in parts]
-        if len(parts) > 1 and zero == ("time_project",):
-            outs.append(f"{ours}.time_project.{part}")
-        rules.append(Rule(tuple(outs), (f"{block}.{names['out']}.{part}",), _copy_but_last(len(outs))))
+        norms = tuple(f"{ours}.{name}.norm.{kind}" for name in parts)
+        rules.append(Rule(norms, (f"{block}.{names['norm1']}.{kind}",), _join_copies(len(parts))))
+        copied = [f"{name}.out" for name in parts if f"{name}.out" not in zero]
+        outs = tuple(f"{ours}.{name}.{kind}" for name in (*copied, *zero))
+        rules.append(Rule(outs, (f"{block}.{names['out']}.{kind}",), _copy_or_zero(len(copied), len(zero))))
     return rules
 
 
@@ -216,12 +219,9 @@ def _join_copies(count: int) -> Carry:
     return into
 
 
-def _copy_but_last(count: int) -> Carry:
+def _copy_or_zero(copies: int, zeros: int) -> Carry:
     def into(value: Tensor) -> tuple[Tensor, ...]:
-        copies = [value.clone() for _ in range(count)]
-        if count > 1:
-            copies[-1] = torch.zeros_like(value)
-        return tuple(copies)
+        return (*(value.clone() for _ in range(copies)), *(torch.zeros_like(value) for _ in range(zeros)))
 
     return into
 

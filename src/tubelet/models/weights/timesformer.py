@@ -17,7 +17,8 @@
     blocks.i.mlp.narrow     blocks.i.mlp.fc2             ...i.output.dense
     norm, head              norm, head                   timesformer.layernorm, classifier
 
-joint and space_only models have no `time`, and write `attention` for `space`.
+joint and space_only models have no `time`, and write `attention` for `space`. Nobody else has local_global and axial,
+whose steps have other names: only files of tubelet and of image models start them.
 """
 
 import math
@@ -55,8 +56,8 @@ _BLOCK_LAYERS = {
 
 
 def make_schemas(config: TimeSformerConfig) -> tuple[Schema, ...]:
-    """List the schemas of files that a model of this configuration can be started from."""
-    return (make_transformers(config), make_official(config))
+    """List the schemas of files that a model of this configuration can start from; none for forms of ours alone."""
+    return (make_transformers(config), make_official(config)) if config.form in _FORMS.values() else ()
 
 
 def make_official(config: TimeSformerConfig) -> Schema:
@@ -160,6 +161,11 @@ def describe(config: TimeSformerConfig) -> dict[str, Any]:
     Raises:
         ConfigError: transformers has no such TimeSformer.
     """
+    if config.form not in _FORMS.values():
+        raise ConfigError(
+            f"transformers' TimeSformer has no form {config.form} - found {config.name}; it has "
+            f"{', '.join(_FORMS.values())} - keep this model in tubelet's own format."
+        )
     if config.height != config.width:
         raise ConfigError(
             f"transformers' TimeSformer takes square frames - found {config.height} x {config.width} (height, width) - "
