@@ -9,7 +9,7 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from tubelet.config import build
-from tubelet.errors import CheckpointError, ConfigError, TubeletError
+from tubelet.errors import CheckpointError, ConfigError, TubeletError, UnknownName
 from tubelet.model_folder import (
     CLASSIFIER,
     CONFIG_NAME,
@@ -114,7 +114,7 @@ class Classifier:
         """Write `model.safetensors` and `config.json`; the folder appears whole or not at all.
 
         Args:
-            folder: takes the place of an existing one.
+            folder: takes the place of an existing model folder.
             extra: JSON values to keep beside the contract, such as how the model was trained.
         """
         write_model(folder, self.model, self.model.config.to_dict(), self.input_spec, self.classes, extra)
@@ -123,10 +123,10 @@ class Classifier:
         """Write a folder that transformers loads: the same logits, labels and preprocessing.
 
         Args:
-            folder: takes the place of an existing one.
+            folder: takes the place of an existing model folder.
 
         Raises:
-            ConfigError: transformers has no such model, or no such preprocessing.
+            ConfigError: transformers has no such model, or no such preprocessing; or the folder holds something else.
         """
         write_folder(self.model, self.input_spec, self.classes, folder)
 
@@ -156,6 +156,11 @@ class Classifier:
             ) from None
         except CheckpointError:
             raise
+        except UnknownName as error:
+            raise CheckpointError(
+                f"cannot load {str(path)!r} - {error} A model of your own needs --plugin FILE.py, or load_plugin, here "
+                "too."
+            ) from None
         except (TubeletError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise CheckpointError(f"cannot load {str(path)!r} - it says: {error} - take an intact copy.") from None
         load_state(model, weights, str(folder / WEIGHTS_NAME))

@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -24,6 +24,7 @@ from tubelet.errors import CheckpointError, ConfigError, TubeletError
 
 __all__ = [
     "DiskFull",
+    "check_replaceable",
     "hash_bytes",
     "hash_file",
     "read_sealed",
@@ -221,6 +222,26 @@ def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         new.rename(final)
     _sync_folder(final.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def check_replaceable(path: str | os.PathLike[str], own: Iterable[str]) -> None:
+    """Refuse a folder that holds anything but files of ours, before it is replaced.
+
+    Args:
+        path: what is to be written; absent or empty is fine.
+        own: names of the files that such a folder has.
+
+    Raises:
+        ConfigError: something else lies there.
+    """
+    folder = Path(path)
+    known = set(own)
+    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in known) if folder.is_dir() else []
+    if foreign:
+        raise ConfigError(
+            f"cannot write the folder '{folder}' - it holds {foreign[0]!r}"
+            f"{f' and {len(foreign) - 1} more' if len(foreign) > 1 else ''}, which would be lost - choose another name."
+        )
 
 
 def recover_folder(path: str | os.PathLike[str]) -> bool:

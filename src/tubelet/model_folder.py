@@ -60,13 +60,14 @@ def write_model(
     """Write `model.safetensors` and `config.json`; the folder appears whole or not at all.
 
     Args:
-        folder: takes the place of an existing one.
+        folder: takes the place of an existing model folder.
         model: whose state is written.
         hyper_parameters: JSON values from which the model can be built again.
         input_spec: the contract of its clips.
         classes: names in index order; none where the model scores nothing yet.
         extra: JSON values to keep beside these, such as how the model was trained, or its `kind`.
     """
+    files.check_replaceable(folder, (WEIGHTS_NAME, CONFIG_NAME))
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with files.replace_folder(folder) as temporary:
         (temporary / WEIGHTS_NAME).write_bytes(save(weights, metadata={"format": "pt"}))

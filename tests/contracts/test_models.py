@@ -119,11 +119,22 @@ def find_distinct():
 DISTINCT = find_distinct()
 every_card = pytest.mark.parametrize("name", NAMES)
 FAST = {name for name in DISTINCT if "nano" in name or name in OWN_SIZE}
+FASTEST = {
+    "vivit_nano_joint",
+    "vivit_nano_factorized_encoder",
+    "timesformer_nano_divided",
+    "videomae_nano",
+    "vjepa2_nano",
+    "i3d_nano",
+    "frame_transformer_nano",
+    "cnn_gru_nano",
+}
+"""What is exported each time, one or two of a family; exporting takes seconds."""
 
 
-def mark(names):
+def mark(names, fast=FAST):
     """The small cards of every family run each time, the others in the slow lane."""
-    return [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in names]
+    return [pytest.param(name, marks=[] if name in fast else [pytest.mark.slow]) for name in names]
 
 
 distinct_model = pytest.mark.parametrize("name", mark(DISTINCT))
@@ -261,7 +272,7 @@ def test_a_model_on_the_meta_device_takes_weights_and_runs(name):
         assert torch.equal(empty(clips), model(clips))
 
 
-@distinct_model
+@pytest.mark.parametrize("name", mark(DISTINCT, FASTEST))
 def test_exported_program_gives_the_same_logits_at_any_batch(name):
     model = make(name)
     batch = torch.export.Dim("batch", min=1, max=64)

@@ -439,6 +439,7 @@ def test_the_mask_may_stay_on_the_cpu():
     assert {picture.device.type for picture in model.reconstruct(clips, mask)} == {"meta"}
 
 
+@pytest.mark.slow
 def test_pretraining_learns_what_moves_through_the_hidden():
     """Gratings that drift: what is hidden follows from what is seen, and predicting nothing costs 1."""
     torch.manual_seed(0)

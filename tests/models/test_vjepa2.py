@@ -357,6 +357,7 @@ def test_official_names_give_the_same_weights(shape):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_an_encoder_without_a_probe_is_taken():
     transformers = pytest.importorskip("transformers", reason="the dev extra installs transformers")
     other = make_other("even")

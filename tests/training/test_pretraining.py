@@ -144,6 +144,7 @@ def test_test_clips_are_never_looked_at(source, tmp_path):
     assert result.val_loss > 0
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(source, seen, tmp_path):
     other = pretrain(recipe=make_tiny_pretraining(source, seed=1), name="other", runs=tmp_path)
     assert (other.folder / "model/model.safetensors").read_bytes() != (

@@ -31,6 +31,7 @@ def test_a_run_killed_four_times_ends_with_the_same_bits(tmp_path):
     check_equal(outcome)
 
 
+@pytest.mark.slow
 def test_a_pretraining_killed_three_times_ends_with_the_same_bits(tmp_path):
     outcome = run_with_kills(tmp_path, kills=3, seed=2, workers=0, command="pretrain")
     assert outcome["kills"] == 3

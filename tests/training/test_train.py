@@ -329,6 +329,7 @@ class Watcher(Quiet):
         self.models.append(model)
 
 
+@pytest.mark.slow
 def test_a_run_that_recomputes_activations_ends_with_the_same_weights(source, tmp_path):
     recipe = make_tiny_recipe(source, epochs=1)
     recipe = replace(recipe, model=replace(recipe.model, changes={**recipe.model.changes, "dropout": 0.2}))

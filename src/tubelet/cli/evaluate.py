@@ -22,7 +22,7 @@ def evaluate_model(
     Parameters
     ----------
     model: str
-        Run folder, run name or model folder.
+        Run, model folder, folder of transformers, hf://owner/repo, or published weights: videomae_base.kinetics400.
     data: str
         Labelled clips; the data the run was trained on where none is named.
     split: str

@@ -7,18 +7,24 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tubelet.errors import UnknownName, name_nearest
 from tubelet.models import find_card, list_models
 from tubelet.models.published import Published, list_published
 from tubelet.prediction.verification import Verification, draw_model, read_verified
 
 __all__ = ["print_models", "print_plot", "print_verifications"]
 
+_WIDTHS = {"model": 36, "parameters": 13, "GMACs": 9, "input": 10}
 _COLUMNS = (("model", "left"), ("parameters", "right"), ("GMACs", "right"), ("input", "left"), ("summary", "left"))
 
 
 def print_models(pattern: str, *, as_json: bool) -> None:
     """Print name, parameters, cost, input, and what was published; paper and license where few models are asked for."""
-    cards = [find_card(name) for name in list_models(pattern)]
+    names = list_models(pattern)
+    if not names:
+        near = name_nearest(pattern, list_models()) or "."
+        raise UnknownName(f"no model matches '{pattern}'{near} 'tubelet models' lists all {len(list_models())}.")
+    cards = [find_card(name) for name in names]
     verified = read_verified()
     if as_json:
         for card in cards:
@@ -37,14 +43,14 @@ def print_models(pattern: str, *, as_json: bool) -> None:
     console = Console(highlight=False, soft_wrap=True, width=200)
     table = Table(box=None, header_style="bold")
     for name, side in _COLUMNS:
-        table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
+        right = side == "right"
+        # Names and figures are never cut: the summary gets what is left.
+        table.add_column(name, justify="right" if right else "left", no_wrap=True, min_width=_WIDTHS.get(name))
     for card in cards:
         spec = card.input_spec
         size = f"{spec.frames}x{spec.height}x{spec.width}"
         table.add_row(card.name, f"{card.parameters:,}", f"{card.macs / 1e9:,.2f}", size, card.summary)
     console.print(table)
-    if not cards:
-        console.print(f"no model matches '{pattern}'; 'tubelet models' lists all.", markup=False)
     _print_weights(console, [card.name for card in cards], verified)
     if 0 < len(cards) <= 3:
         for card in cards:
@@ -54,8 +60,8 @@ def print_models(pattern: str, *, as_json: bool) -> None:
 def _print_weights(console: Console, names: list[str], verified: dict[str, str]) -> None:
     """Print what was published for these models."""
     table = Table(box=None, header_style="bold")
-    for name in ("weights", "source", "top-1", "license", "checked"):
-        table.add_column(name, no_wrap=True)
+    for name, width in (("weights", 40), ("source", 50), ("top-1", 15), ("license", 13), ("checked", 12)):
+        table.add_column(name, no_wrap=True, min_width=width)
     for name in names:
         for entry in list_published(name):
             row = _describe(name, entry, verified)
@@ -90,10 +96,10 @@ def print_verifications(outcomes: Iterable[Verification], *, as_json: bool) -> i
     """Print each outcome as soon as it is there; return 1 where some weights gave other logits or could not be had."""
     console, status = Console(highlight=False, soft_wrap=True), 0
     for outcome in outcomes:
-        status = status if outcome.is_right else 1
+        status = 1 if outcome.is_right is False else status
         if as_json:
             print(json.dumps(outcome.to_dict(), ensure_ascii=False), flush=True)  # noqa: T201
         else:
-            mark = "ok  " if outcome.is_right else "FAIL"
-            console.print(f"{mark} {outcome.name}: {outcome.finding}", style=None if outcome.is_right else "red")
+            mark, style = {True: ("ok  ", None), False: ("FAIL", "red"), None: ("skip", "yellow")}[outcome.is_right]
+            console.print(f"{mark} {outcome.name}: {outcome.finding}", style=style, markup=False)
     return status

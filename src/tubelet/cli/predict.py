@@ -20,7 +20,7 @@ def predict_sources(
     Parameters
     ----------
     model: str
-        Run folder, run name or model folder.
+        Run, model folder, folder of transformers, hf://owner/repo, or published weights: videomae_base.kinetics400.
     sources: str
         Videos, GIFs, folders of images, folders of videos, glob patterns.
     top: int

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 
 from rich.console import Console
@@ -169,7 +170,7 @@ def print_pretraining_result(result: PretrainingResult, *, as_json: bool) -> Non
     held_out = f", {result.val_loss:.4f} on held-out clips" if result.val_loss == result.val_loss else ""
     console.print(f"loss {result.train_loss:.4f}{held_out} after {result.epochs} epochs")
     console.print(f"{result.folder}: model/, reconstruction.png, curves.png, metrics.csv", markup=False)
-    console.print(f"next: tubelet train DATA --weights {result.folder}", markup=False)
+    console.print(f"next: tubelet train DATA --weights {quote(str(result.folder))}", markup=False)
 
 
 def print_train_result(result: TrainResult, *, as_json: bool) -> None:
@@ -183,4 +184,4 @@ def print_train_result(result: TrainResult, *, as_json: bool) -> None:
         console.print(f"{result.report.headline()}, weights of epoch {result.best_epoch}")
     console.print(f"{result.folder}: model/, report.json, confusion.png, curves.png, predictions.csv, metrics.csv")
     following = "predict {} CLIP" if result.takes == "pixels" else "evaluate {} FEATURES.npz"
-    console.print(f"next: tubelet {following.format(result.folder)}", markup=False)
+    console.print(f"next: tubelet {following.format(quote(str(result.folder)))}", markup=False)

@@ -75,11 +75,12 @@ class VideoModel(nn.Module, ABC):
     def tokens(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch t h w dim"]:
         """Return one vector per tubelet, on the grid of tubelets, without class tokens."""
 
-    def reset_head(self, num_classes: int) -> None:
-        """Put a fresh head for `num_classes` classes on the same body, with zero weights.
+    def reset_head(self, num_classes: int | None = None) -> None:
+        """Put a fresh head for `num_classes` classes, by default the configuration's, on the same body, all zeros.
 
         With zero weights every class starts equally likely, and the first step moves the head alone.
         """
+        num_classes = self.config.num_classes if num_classes is None else num_classes
         if num_classes < 1:
             raise ConfigError(f"num_classes must be at least 1 - found {num_classes} - give the number of classes.")
         weight = self.head.weight

@@ -38,8 +38,9 @@ def create_model(name: str, num_classes: int | None = None, *, pretrained: bool 
     stem, dot, tag = name.partition(".")
     config = find_card(stem).config
     published = find_published(stem, tag) if dot or pretrained else None
-    classes = num_classes or (published.num_classes if published else 0)
-    model = build_model(change_config(config, {"num_classes": classes or config.num_classes, **changes}))
+    if num_classes is None:
+        num_classes = (published.num_classes if published else 0) or config.num_classes
+    model = build_model(change_config(config, {"num_classes": num_classes, **changes}))
     if published is not None:
         load_weights(model, published.source)
     return model

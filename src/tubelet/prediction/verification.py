@@ -34,7 +34,8 @@ class Verification:
     """State what came of checking one set of published weights."""
 
     name: str
-    is_right: bool
+    is_right: bool | None
+    """None where nobody published anything to compare with."""
     finding: str
     """What was found, in words."""
     difference: float | None = None
@@ -67,7 +68,7 @@ def verify_published(pattern: str = "*") -> Iterator[Verification]:
 def _verify(name: str, entry: Published) -> Verification:
     full = f"{name}.{entry.tag}"
     if entry.reference is None:
-        return Verification(full, False, "its authors published no logits to compare with; unverified")
+        return Verification(full, None, "its authors published no logits to compare with; unverified")
     try:
         difference = _compare(name, entry, entry.reference)
     except TubeletError as error:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from tubelet.errors import DataError
+from tubelet.errors import ConfigError, DataError
 from tubelet.files import write_whole
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ __all__ = [
 BLUE, ORANGE, GREEN, PURPLE, GRAY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 SPLIT_COLORS = {"train": BLUE, "val": ORANGE, "test": GREEN}
 DPI = 130
+FORMATS = ("png", "svg", "pdf", "jpg", "webp")
 
 MAX_CELLS_WITH_NUMBERS = 20
 MAX_NAMED_CLASSES = 60
@@ -348,6 +349,10 @@ def make_figure(width: float, height: float, pad: float = 0.06) -> Figure:
 def save_figure(figure: Figure, path: Path_) -> None:
     """Write a figure in the format of the path's suffix, whole or not at all."""
     suffix = Path(path).suffix.lstrip(".").lower() or "png"
+    if suffix not in FORMATS or Path(path).is_dir():
+        raise ConfigError(
+            f"cannot draw {str(path)!r} - it should be a file that ends in {', '.join(FORMATS)} - choose such a name."
+        )
     with write_whole(path) as stream:
         figure.savefig(stream, format=suffix, dpi=DPI)
 

@@ -11,7 +11,7 @@ import torch
 from tubelet.config import flatten, override
 from tubelet.data.assignments import apply_assignments, read_assignments, write_assignments
 from tubelet.data.manifest import Manifest
-from tubelet.errors import TrainingError
+from tubelet.errors import TrainingError, TubeletError
 from tubelet.models.published import find_published
 from tubelet.models.weights.source import find_weights
 from tubelet.recipes.pretraining import PretrainingRecipe
@@ -19,7 +19,7 @@ from tubelet.recipes.recipe import Recipe
 from tubelet.training.run import Run
 from tubelet.training.session import FREE_FIELDS
 
-__all__ = ["Opened", "Place", "go_on", "set_determinism", "start_anew"]
+__all__ = ["Opened", "Place", "go_on", "keep_if_begun", "set_determinism", "start_anew"]
 
 R = TypeVar("R", Recipe, PretrainingRecipe)
 
@@ -98,6 +98,17 @@ def go_on(
     if run.splits_path.exists():
         manifest = apply_assignments(manifest, read_assignments(run.splits_path))
     return Opened(run, recipe, manifest)
+
+
+@contextmanager
+def keep_if_begun(run: Run, *, is_resumed: bool) -> Iterator[None]:
+    """Remove the folder of a new run that fails before its first checkpoint: its name is free for the next attempt."""
+    try:
+        yield
+    except TubeletError:
+        if not is_resumed and not run.has_begun:
+            run.remove()
+        raise
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from tubelet.recipes.pretraining import PretrainingRecipe
 from tubelet.recipes.shipped import resolve_pretraining
 from tubelet.report.figures import draw_contact_sheet
 from tubelet.training.loop import Totals, autocast
-from tubelet.training.opening import Place, go_on, set_determinism, start_anew
+from tubelet.training.opening import Place, go_on, keep_if_begun, set_determinism, start_anew
 from tubelet.training.progress import QUIET, Listener
 from tubelet.training.session import Loader, Session, describe_epoch, list_sizes
 from tubelet.transforms.preparation import DIFFERENCE_GAIN, normalize
@@ -107,8 +107,8 @@ def pretrain(
     else:
         recipe = override(recipe, wishes) if recipe else resolve_pretraining(source, None, wishes)
         opened = start_anew(recipe, source, place, read)
-    trainer = Pretrainer(opened.run, opened.recipe, opened.manifest, listener)
-    with set_determinism(opened.recipe.training.deterministic):
+    with set_determinism(opened.recipe.training.deterministic), keep_if_begun(opened.run, is_resumed=resume):
+        trainer = Pretrainer(opened.run, opened.recipe, opened.manifest, listener)
         trainer.execute(is_resumed=resume)
     last = trainer.progress.history[-1]
     return PretrainingResult(opened.run.folder, trainer.progress.epoch, last["train_loss"], last["val_loss"])

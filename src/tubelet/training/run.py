@@ -159,6 +159,18 @@ class Run:
         files.write_text(run.config_path, write_config(recipe))
         return run
 
+    @property
+    def has_begun(self) -> bool:
+        """Tell whether there is anything to go on from, or to keep."""
+        kept = ("bad_samples.jsonl", *CHECKPOINTS)
+        return self.model_path.exists() or any((self.folder / name).exists() for name in kept)
+
+    def remove(self) -> None:
+        """Remove the run, and its folder where nothing else lies in it."""
+        self.clear()
+        with suppress(OSError):
+            self.folder.rmdir()
+
     def clear(self) -> None:
         """Remove what an earlier run of that name wrote, and nothing else."""
         for name in OWN_FILES:

@@ -15,7 +15,7 @@ from tubelet.data.manifest import Manifest
 from tubelet.evaluation.evaluate import Report
 from tubelet.recipes.recipe import Recipe
 from tubelet.recipes.shipped import resolve_recipe
-from tubelet.training.opening import Place, go_on, set_determinism, start_anew
+from tubelet.training.opening import Place, go_on, keep_if_begun, set_determinism, start_anew
 from tubelet.training.progress import QUIET, Listener
 from tubelet.training.trainer import Trainer
 
@@ -81,8 +81,8 @@ def train(
     else:
         recipe = override(recipe, wishes) if recipe else resolve_recipe(source, None, wishes)
         opened = start_anew(recipe, source, place, read, _settle)
-    trainer = Trainer(opened.run, opened.recipe, opened.manifest, listener)
-    with set_determinism(opened.recipe.training.deterministic):
+    with set_determinism(opened.recipe.training.deterministic), keep_if_begun(opened.run, is_resumed=resume):
+        trainer = Trainer(opened.run, opened.recipe, opened.manifest, listener)
         trainer.execute(is_resumed=resume)
         report = trainer.judge()
     progress = trainer.progress

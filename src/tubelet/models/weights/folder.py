@@ -258,7 +258,7 @@ def write_folder(model: VideoModel, input_spec: InputSpec, classes: Sequence[str
         model: of an architecture and form that transformers has.
         input_spec: written as `preprocessor_config.json`; what transformers cannot say is an error.
         classes: class names in index order.
-        folder: takes the place of an existing one.
+        folder: takes the place of an existing model folder.
 
     Raises:
         ConfigError: transformers has no such model, or no such preprocessing.
@@ -281,6 +281,7 @@ def write_folder(model: VideoModel, input_spec: InputSpec, classes: Sequence[str
     state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
     weights = translate_back(state, family.make_own(model.config))
     preprocessing = _describe_input(input_spec)
+    files.check_replaceable(folder, (WEIGHTS_NAME, CONFIG_NAME, *PREPROCESSOR_NAMES))
     with files.replace_folder(folder) as temporary:
         (temporary / WEIGHTS_NAME).write_bytes(save(weights, metadata={"format": "pt"}))
         for name, content in ((CONFIG_NAME, settings), (PREPROCESSOR_NAMES[-1], preprocessing)):

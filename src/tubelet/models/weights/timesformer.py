@@ -166,6 +166,11 @@ def describe(config: TimeSformerConfig) -> dict[str, Any]:
             f"transformers' TimeSformer has no form {config.form} - found {config.name}; it has "
             f"{', '.join(_FORMS.values())} - keep this model in tubelet's own format."
         )
+    if config.form == "space_only":
+        raise ConfigError(
+            "transformers' TimeSformer gives one row of logits for every frame where frames stand alone - found "
+            "form=space_only, which averages them - keep this model in tubelet's own format."
+        )
     if config.height != config.width:
         raise ConfigError(
             f"transformers' TimeSformer takes square frames - found {config.height} x {config.width} (height, width) - "

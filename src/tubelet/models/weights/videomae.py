@@ -243,8 +243,8 @@ def describe(config: VideoMAEConfig) -> dict[str, Any]:
     needed = config.eps if config.pooling == "first" else 1e-5
     if config.final_eps != needed:
         raise ConfigError(
-            f"transformers' VideoMAE has final_eps={needed} - found {config.final_eps} - build the model anew with "
-            f"final_eps={needed} if logits may differ in the sixth digit, or keep it in tubelet's own format."
+            f"transformers' VideoMAE has final_eps={needed} - found {config.final_eps} - train it with "
+            f"--model.changes.final_eps {needed:g}, or keep it in tubelet's own format."
         )
     pair = [config.tubelet[1], config.tubelet[2]]
     return {

@@ -254,7 +254,7 @@ def describe(config: ViViTConfig) -> dict[str, Any]:
         if getattr(config, name) != needed:
             raise ConfigError(
                 f"transformers has no ViViT with {name}={getattr(config, name)} - it knows {name}={needed} alone - "
-                "keep this model in tubelet's own format."
+                f"train it with --model.changes.{name} {needed}, or keep it in tubelet's own format."
             )
     return {
         "image_size": config.height if config.height == config.width else [config.height, config.width],

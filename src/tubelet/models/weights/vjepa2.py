@@ -212,8 +212,8 @@ def describe(config: VJEPA2Config) -> dict[str, Any]:
     ):
         if found != needed:
             raise ConfigError(
-                f"transformers has no V-JEPA 2 with {name} {found} beside {needed} - build the model anew with "
-                f"{needed}, or keep it in tubelet's own format."
+                f"transformers has no V-JEPA 2 with {name} {found} beside {needed} - train it with "
+                f"--model.changes.{name} {needed}, or keep it in tubelet's own format."
             )
     return {
         "patch_size": config.tubelet[1],
