@@ -2,8 +2,8 @@
 
     https://host/file.zip --Range--> file.zip.part --size, sha256--> file.zip
 
-What was received stays in `NAME.part` when a transfer is cut, and the next attempt, of this call or of a later one, goes on
-from there, if the server still has the same file. Only what has the right size and hash gets the final name.
+What was received stays in `NAME.part` when a transfer is cut, and the next attempt, of this call or of a later one,
+goes on from there, if the server still has the same file. Only what has the right size and hash gets the final name.
 """
 
 import hashlib
