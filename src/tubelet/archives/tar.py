@@ -11,11 +11,11 @@ Source: POSIX.1-2024, pax, "ustar Interchange Format" and "pax Header Block"; GN
 import bz2
 import gzip
 import lzma
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from tubelet.archives.guard import CHUNK_BYTES, Entry, Guard, shorten
 
@@ -30,8 +30,8 @@ _MOST_XZ_BYTES = 1 << 30
 _KINDS = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a pipe"}
 
 
-class _Source(Protocol):
-    def read(self, size: int = -1, /) -> bytes: ...
+_Read = Callable[[int], bytes]
+"""Returns up to so many bytes, none at the end."""
 
 
 def read_tar(archive: Path, guard: Guard) -> Iterator[Entry]:
@@ -66,8 +66,8 @@ class _Extended:
 
 
 class _Tar:
-    def __init__(self, source: _Source, guard: Guard) -> None:
-        self._source = source
+    def __init__(self, read: _Read, guard: Guard) -> None:
+        self._source = read
         self._guard = guard
         self._flow_bytes = 0
 
@@ -112,7 +112,7 @@ class _Tar:
         """Read exactly so many bytes."""
         pieces, left = [], size_bytes
         while left:
-            piece = self._source.read(left)
+            piece = self._source(left)
             if not piece:
                 raise self._guard.damaged("it ends too early")
             left -= len(piece)
@@ -123,7 +123,7 @@ class _Tar:
 
     def _drain(self) -> None:
         """Read on to the end of the file, where a packed one proves its content."""
-        while piece := self._source.read(CHUNK_BYTES):
+        while piece := self._source(CHUNK_BYTES):
             self._flow_bytes += len(piece)
             self._guard.check_flow(self._flow_bytes)
             if piece.strip(b"\0"):
@@ -184,15 +184,15 @@ def _decode(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def _open_packed(raw: IO[bytes]) -> _Source:
+def _open_packed(raw: IO[bytes]) -> _Read:
     head = raw.read(6)
     raw.seek(0)
     packing = next((name for magic, name in PACKED_MAGICS.items() if head.startswith(magic)), "")
     if packing == "gzip":
-        return gzip.GzipFile(fileobj=raw, mode="rb")
+        return gzip.GzipFile(fileobj=raw, mode="rb").read
     if packing == "bzip2":
-        return bz2.BZ2File(raw)
-    return _Xz(raw) if packing == "xz" else raw
+        return bz2.BZ2File(raw).read
+    return _Xz(raw).read if packing == "xz" else raw.read
 
 
 class _Xz:
@@ -202,7 +202,7 @@ class _Xz:
         self._raw = raw
         self._decoder = _make_decoder()
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int) -> bytes:
         """Return up to `size` bytes, none at the end."""
         while True:
             packed = b""

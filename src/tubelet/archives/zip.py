@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from tubelet.archives.guard import CHUNK_BYTES, Entry, Guard, shorten
 
@@ -74,7 +75,7 @@ class _Watched(io.RawIOBase):
         """Go to a place."""
         return self._raw.seek(offset, whence)
 
-    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any, /) -> int:
         """Read, and count what begins an entry."""
         count = self._raw.readinto(buffer) or 0
         if not self.has_opened:
