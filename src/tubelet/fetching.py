@@ -46,7 +46,7 @@ _PASSING = (408, 425, 429, 500, 502, 503, 504)
 PAUSE_S = 0.5
 """Pause after the first failure; longer after each further one."""
 _PAGES = (".html", ".htm", ".xml", ".svg")
-_AGENT = "tubelet (https://pypi.org/project/tubelet)"
+_AGENT = "tubelet"
 
 
 class FetchError(DataError):

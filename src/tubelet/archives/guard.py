@@ -74,7 +74,7 @@ class Guard:
         self.promised_bytes = 0
         # Digests instead of paths: half a million long names must not fill the memory.
         self._seen: dict[bytes, tuple[bytes, bool]] = {}
-        self._taken: set[bytes] = set()
+        self._folders: set[bytes] = set()
 
     def refuse(
         self, found: str, remedy: str = "do not use it, or unpack it yourself where it can do no harm"
@@ -104,7 +104,7 @@ class Guard:
             raise self.refuse(f"its entry {shorten(name)} has a name that not every system can store")
         for depth in range(len(parts) - 1, 0, -1):
             parent = "/".join(parts[:depth])
-            if _digest(parent) in self._taken:
+            if _digest(parent) in self._folders:
                 break
             self._register(parent, True)
         path = "/".join(parts)
@@ -115,13 +115,16 @@ class Guard:
     def _register(self, path: str, is_folder: bool) -> None:
         own = _digest(path)
         folded = _digest(unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold()))
-        known = self._seen.setdefault(folded, (own, is_folder))
-        if known != (own, is_folder):
+        known = self._seen.get(folded)
+        if known is None:
+            self._seen[folded] = (own, is_folder)
+        elif known != (own, is_folder):
             same = "a file and a folder" if known[0] == own else "one with another of its entries on some systems"
             raise self.refuse(f"its entry {shorten(path)} would be {same}")
-        if not is_folder and own in self._taken:
+        elif not is_folder:
             raise self.refuse(f"its entry {shorten(path)} stands there twice")
-        self._taken.add(own)
+        if is_folder:
+            self._folders.add(own)
         if len(self._seen) > self.limits.entries:
             raise self.refuse(f"it holds more than {self.limits.entries:,} entries")
 

