@@ -174,6 +174,7 @@ def _compare(folder: Path, listed: dict[str, bool], guard: Guard) -> None:
 class _Running:
     process: "subprocess.Popen[bytes]"
     touched_s: float
+    was_silent: bool = False
 
     def touch(self) -> None:
         """Note that something happened."""
@@ -210,7 +211,7 @@ def _start(command: list[str], folder: Path | None, guard: Guard) -> Iterator[_R
             finally:
                 is_done.set()
                 watcher.join()
-        if time.monotonic() - running.touched_s >= SILENCE_S:
+        if running.was_silent:
             raise guard.refuse(f"7-Zip did nothing for {SILENCE_S:g} seconds", "fetch it again")
         if process.returncode:
             raise _explain(complaints, process.returncode, guard)
@@ -219,6 +220,7 @@ def _start(command: list[str], folder: Path | None, guard: Guard) -> Iterator[_R
 def _watch(running: _Running, is_done: threading.Event) -> None:
     while not is_done.wait(WATCH_S):
         if time.monotonic() - running.touched_s >= SILENCE_S:
+            running.was_silent = True
             running.process.kill()
             return
 
