@@ -83,6 +83,8 @@ def test_stored_files_folders_and_odd_names_come_out(tmp_path):
             file("/".join(["level"] * 60), b"deep"),
         )
     )
+    # The name of the archive is no pattern: this one fits it, and is another.
+    (tmp_path / "-a[1] other @b.rar").write_bytes(make_rar(file("other", b"other")))
     told = []
     tree = read_tree(unpack(archive, tmp_path / "out", on_progress=lambda done, total: told.append(total)))
     files = {name: content for name, content in tree.items() if content is not None}
