@@ -55,7 +55,7 @@ class Terminal:
 
     def on_data(self, done: int, total: int) -> None:
         """Show how much of the data is there."""
-        self._show("making data", done, total, "")
+        self._show("getting data", done, total or done, "")
 
     def on_start(self, folder: Path, recipe: AnyRecipe, manifest: Manifest, model: nn.Module) -> None:
         """Print what is trained on what, with effective values."""
