@@ -180,15 +180,35 @@ def test_an_archive_that_is_not_the_official_one_is_refused(home, host, tmp_path
     with pytest.raises(FetchError, match="6,960,400,115 bytes"):
         fetch_dataset("ucf101", Request(mirror=host.url))
     assert find_on_disk("ucf101") == "partly"
-    # One that the user names by another name is his own affair.
+    # One that the user names by another name is the user's own affair.
     (host.folder / "UCF101_videos.zip").rename(tmp_path / "mine.zip")
     fetch_dataset("ucf101", Request(archive=tmp_path / "mine.zip"))
     assert find_on_disk("ucf101") == "yes"
 
 
+def test_the_official_rar_is_fetched_where_the_zip_cannot_be(home, host, tmp_path, monkeypatch):
+    """The rar is a zip here: what unpacks rars is tested with the archives."""
+    lay_out_ucf101(tmp_path / "content")
+    zip_folder(tmp_path / "content", host.folder / "UCF101.rar")
+    remarks = []
+    fetch_dataset("ucf101", Request(mirror=host.url, on_remark=remarks.append))
+    assert find_on_disk("ucf101") == "yes"
+    assert "404" in remarks[1]
+    assert remarks[1].endswith("Trying 'UCF101.rar'.")
+
+
+def test_an_archive_that_somebody_put_in_the_folder_is_used_and_stays(home, tmp_path):
+    lay_out_ucf101(tmp_path / "content")
+    (home / "ucf101").mkdir(parents=True)
+    archive = zip_folder(tmp_path / "content", home / "ucf101" / "UCF101.rar")
+    fetch_dataset("ucf101", Request(offline=True))
+    assert archive.is_file()
+    assert find_on_disk("ucf101") == "yes"
+
+
 def test_nothing_is_fetched_where_that_is_forbidden(home, host):
     assert find_on_disk("ucf101") == "no"
-    with pytest.raises(DataError, match=r"--no-download") as refused:
+    with pytest.raises(DataError, match="may not be fetched here") as refused:
         open_data("ucf101", request=Request(offline=True, mirror=host.url))
     assert str(home / "ucf101" / "UCF101_videos.zip") in str(refused.value)
     assert refused.value.code == "download_forbidden"
@@ -439,7 +459,7 @@ def test_some_classes_of_kinetics_come_from_youtube(home, tmp_path, monkeypatch)
     # What is there is not fetched again; what is gone is tried again.
     fetch_dataset("kinetics400", request)
     assert asked[2:] == ["https://www.youtube.com/watch?v=ccccccccccc"]
-    with pytest.raises(DataError, match="--no-download"):
+    with pytest.raises(DataError, match="may not be fetched here"):
         fetch_dataset("kinetics400", Request(classes=("archery",), offline=True))
 
 

@@ -8,8 +8,6 @@ Source: Materzynska et al. 2019, ICCV workshops; jester-v1-{train,validation}.cs
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from tubelet.data.catalogue.entry import Request, register_dataset
@@ -93,8 +91,5 @@ def _index_folders(root: Path) -> dict[str, str]:
 
 
 def _has_files(folder: str) -> bool:
-    def look() -> Iterator[bool]:
-        with suppress(OSError), os.scandir(folder) as scan:
-            yield any(True for _ in scan)
-
-    return next(look(), False)
+    with os.scandir(folder) as scan:
+        return next(scan, None) is not None

@@ -21,7 +21,7 @@ from tubelet.data.class_list import CLASS_LIST, write_classes
 from tubelet.data.sample import Sample, quote_some
 from tubelet.data.tables import write_table
 from tubelet.errors import DataError, name_nearest
-from tubelet.fetching import Remote, check_file, fetch
+from tubelet.fetching import FetchError, Remote, check_file, fetch
 
 __all__ = [
     "CONTENT",
@@ -122,7 +122,7 @@ class Shelf:
         own = self.request.archive
         if own is not None and not own.exists():
             raise DataError(f"cannot take '{self.entry.name}' from {str(own)!r} - nothing is there - check --archive.")
-        packed = next((place for remote in remotes if (place := self.find_own(remote.name))), None)
+        packed = next((remote for remote in remotes if self.find_own(remote.name)), None)
         if own is not None and packed is None:
             return own if own.is_dir() else self._unpack(own)
         if packed is None and (self.home / CONTENT).is_dir():
@@ -132,14 +132,12 @@ class Shelf:
                 f"cannot fetch '{self.entry.name}' - its owners give it only to those who agree to their terms at "
                 f"{self.entry.homepage} - {advice}"
             )
-        remote = next((one for one in remotes if (self.home / one.name).is_file()), remotes[0])
-        is_fetched = packed is None and not (self.home / remote.name).is_file()
-        archive = packed or self.take(remote)
-        if packed:
-            check_file(packed, remote)
+        put = packed or next((one for one in remotes if (self.home / one.name).is_file()), None)
+        if put is not None:
+            return self._unpack(self.take(put))
+        archive = self._fetch_one(remotes)
         content = self._unpack(archive)
-        if is_fetched:
-            archive.unlink()  # all of it is unpacked; a file that somebody put here stays
+        archive.unlink()  # all of it is unpacked; a file that somebody put here stays
         return content
 
     def publish(
@@ -194,9 +192,9 @@ class Shelf:
         """
         if self.request.offline:
             raise Forbidden(
-                f"'{self.entry.name}' is not on this machine - fetching it is forbidden (--no-download) - put "
-                f"{address} at {str(place.absolute())!r}, name an archive or a folder with "
-                f"'tubelet data download {self.entry.name} --archive PATH', or allow the download."
+                f"'{self.entry.name}' is not on this machine - and may not be fetched here - "
+                f"'tubelet data download {self.entry.name}' fetches it, '--archive PATH' behind it takes an archive or "
+                f"a folder that you have; or put {address} at {str(place.absolute())!r}."
             )
         if not self._is_announced:
             size = describe_size(self.entry.size_bytes) or "a size that nobody states"
@@ -205,6 +203,22 @@ class Shelf:
                 f"terms: {self.entry.homepage}"
             )
         self._is_announced = True
+
+    def _fetch_one(self, remotes: Sequence[Remote]) -> Path:
+        """Fetch the first of several archives that hold the same and that can be fetched.
+
+        Raises:
+            FetchError: none can be, with the reason for each.
+        """
+        reasons = []
+        for number, remote in enumerate(remotes):
+            try:
+                return self.take(remote)
+            except FetchError as error:
+                reasons.append(str(error))
+                if number + 1 < len(remotes):
+                    self.request.on_remark(f"{error} Trying {remotes[number + 1].name!r}.")
+        raise FetchError("\n".join(reasons))
 
     def _unpack(self, archive: Path) -> Path:
         return unpack(archive, self.home / CONTENT, on_progress=self.request.on_progress)
