@@ -150,6 +150,7 @@ def test_ucf101_is_fetched_from_the_zip_and_read_by_its_official_splits(home, ho
 def test_names_in_the_table_do_not_depend_on_the_machine(home, tmp_path):
     lay_out_ucf101(home / "ucf101" / "files")
     manifest = open_data("ucf101", split_if_missing=False)
+    assert "\nfiles/UCF101/v_Hammering_g08_c01.avi," in (home / "ucf101" / "split1.csv").read_text()
     names = {manifest.short_name(sample) for sample in manifest.samples}
     assert "files/UCF101/v_Hammering_g01_c01.avi" in names
 
@@ -635,14 +636,14 @@ def test_the_hashes_of_both_versions_are_known():
 
 def test_people_add_data_sets_of_their_own_with_a_plugin(home, tmp_path):
     make_clip(tmp_path / "clips" / "run" / "a.avi")
+    (tmp_path / "missing.csv").write_text("not,ours\n1,2\n")
     plugin = tmp_path / "mine.py"
     plugin.write_text(
-        "from pathlib import Path\n"
         "from tubelet.data import register_dataset\n\n"
         "@register_dataset('my-clips', summary='mine', classes=1, license='mine', splits=2)\n"
         "def fetch(folder, request):\n"
         "    assert folder.name == 'data' and request.fold == 2\n"
-        f"    return Path({str(tmp_path / 'clips')!r})\n"
+        f"    return {str(tmp_path / 'clips')!r}\n"
     )
     try:
         load_plugin(plugin)

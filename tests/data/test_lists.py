@@ -30,7 +30,7 @@ def test_official_lists_of_ucf101_keep_their_order_spelling_and_splits(tmp_path)
     write(
         tmp_path / "ucfTrainTestlist",
         classInd="1 Hammering\r\n2 HammerThrow\r\n3 HandstandPushups\r\n",
-        trainlist01="HandstandPushups/v_HandStandPushups_g08_c01.avi 3\r\nHammerThrow/v_HammerThrow_g09_c01.avi 2\r\n",
+        trainlist01="HandstandPushups/v_HandStandPushups_g08_c01.avi 3\r\nHammerThrow/v_HammerThrow_g09_c01.avi 2 \r\n",
         testlist01="Hammering/v_Hammering_g01_c01.avi\r\n",
     )
     manifest = read_manifest(tmp_path / "ucfTrainTestlist" / "trainlist01.txt")

@@ -69,7 +69,7 @@ def open_data(
                 f"cannot open data {name!r} - neither a path nor a known name{near} Known names: {', '.join(DATASETS)}."
             )
         table = fetch_dataset(name, request)
-        name, lacking = os.fspath(table), describe_missing(table)
+        name, lacking = os.fspath(table), describe_missing(table) if table.is_relative_to(data_home()) else []
     elif request.fold != 1:
         raise ConfigError(
             f"split {request.fold} of {name!r} was asked for - only data sets of the catalogue have numbered splits - "
@@ -95,7 +95,7 @@ def fetch_dataset(name: str, request: Request = DEFAULT_REQUEST) -> Path:
     """
     entry = DATASETS[name]
     entry.check_request(request)
-    return entry.fetch(data_home(), request)
+    return Path(entry.fetch(data_home(), request))
 
 
 def find_on_disk(name: str) -> str:

@@ -39,7 +39,7 @@ class Request:
 DEFAULT_REQUEST = Request()
 """The first official split, all of it, fetched where it is not there."""
 
-Fetch = Callable[[Path, Request], Path]
+Fetch = Callable[[Path, Request], str | os.PathLike[str]]
 """Get a data set below a folder, unless it is there, and return what `read_manifest` takes."""
 
 
