@@ -386,6 +386,21 @@ def test_classes_of_kinetics_are_taken_out_of_the_archives_of_a_mirror(home, hos
     assert len(host.asked) == asked
 
 
+def test_kinetics_600_takes_its_tables_from_the_official_archive(home, host, tmp_path):
+    write_annotations(tmp_path / "kinetics600")
+    (tmp_path / "kinetics600" / "val.csv").rename(tmp_path / "kinetics600" / "validate.csv")
+    tar_files(host.folder / "kinetics600.tar.gz", tmp_path / "kinetics600")
+    for split, clip in (("train", CLIPS[0]), ("val", CLIPS[2])):
+        made = make_clip(tmp_path / "made" / name_clip(clip))
+        tar_files(host.folder / "600" / split / "part_0.tar.gz", made)
+        (host.folder / "600" / split / f"k600_{split}_path.txt").write_text("https://example.org/part_0.tar.gz")
+    manifest = open_data("kinetics600", request=Request(mirror=host.url), split_if_missing=False)
+    assert [(sample.label, sample.split) for sample in manifest.samples] == [
+        ("dribbling basketball", "train"),
+        ("dunking basketball", "test"),
+    ]
+
+
 def test_a_list_of_archives_that_names_none_is_refused(home, host, tmp_path):
     lay_out_kinetics(host, tmp_path)
     (host.folder / "400" / "train" / "k400_train_path.txt").write_text("https://example.org/..\n")
@@ -457,6 +472,7 @@ def test_some_classes_of_kinetics_come_from_youtube(home, tmp_path, monkeypatch)
         ("ccccccccccc_000027_000037", "dunking basketball", "test", "failed: Video unavailable")
     ]
     assert len(remarks) == 1
+    assert list((home / "kinetics400" / "whole").iterdir()) == []
     # What is there is not fetched again; what is gone is tried again.
     fetch_dataset("kinetics400", request)
     assert asked[2:] == ["https://www.youtube.com/watch?v=ccccccccccc"]

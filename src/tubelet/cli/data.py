@@ -54,7 +54,15 @@ def download_dataset(
     from tubelet.data.catalogue import Request, open_data
 
     with track_bytes(name, quiet=json) as (on_progress, on_remark):
-        request = Request(fold, tuple(classes or ()), mirror, archive, False, True, on_progress, on_remark)
+        request = Request(
+            fold=fold,
+            classes=tuple(classes or ()),
+            mirror=mirror,
+            archive=archive,
+            refresh=True,
+            on_progress=on_progress,
+            on_remark=on_remark,
+        )
         manifest = open_data(name, split_if_missing=False, request=request)
     print_download(name, manifest, as_json=json)
 

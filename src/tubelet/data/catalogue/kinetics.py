@@ -36,6 +36,10 @@ __all__ = ["KINETICS", "KineticsClip", "KineticsVersion", "read_annotations"]
 
 HOST = "https://s3.amazonaws.com/kinetics/"
 TABLE = "manifest.csv"
+CUT = "cut"
+"""Folder of the clips that were cut out of whole videos."""
+WHOLE = "whole"
+"""Folder of whole videos from YouTube, until the clip is cut out."""
 _WATCH = "https://www.youtube.com/watch?v="
 _SPLITS = {"train": "train", "val": "test"}
 _SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
@@ -146,8 +150,8 @@ def _make_table(shelf: Shelf, version: KineticsVersion) -> Path:
         _unpack_archives(shelf, version)
     found: dict[str, Path] = {}
     # Of two files for one clip the one in the later folder is taken: replacements are better than what they replace.
-    folders = [shelf.home / name for name in ("cut", "whole", CONTENT, "replacement")]
-    for folder in folders if root is None else [shelf.home / "cut", root]:
+    folders = [shelf.home / name for name in (CUT, WHOLE, CONTENT, "replacement")]
+    for folder in folders if root is None else [shelf.home / CUT, root]:
         found |= index_files(folder, _SUFFIXES)
     samples, missing = _take_clips(shelf, found, clips, is_picked=is_picked)
     shelf.publish({TABLE: samples}, classes, missing)
@@ -243,8 +247,10 @@ def _take_clip(shelf: Shelf, found: dict[str, Path], clip: KineticsClip, *, is_p
         raise DataError("empty")
     if place.stem == clip.stem or _is_cut(place, clip):
         return place
-    target = shelf.home / "cut" / f"{clip.stem}.mp4"
+    target = shelf.home / CUT / f"{clip.stem}.mp4"
     cut_clip(place, target, float(clip.start_s), float(clip.end_s))
+    if place.parent == shelf.home / WHOLE:
+        place.unlink()  # it was fetched for this clip, and is many times as long
     return target
 
 
@@ -261,7 +267,7 @@ def _download(shelf: Shelf, clip: KineticsClip) -> Path:
         MissingExtra: yt-dlp is not installed.
         DataError: it is gone, private, or YouTube refuses.
     """
-    folder = shelf.home / "whole"
+    folder = shelf.home / WHOLE
     shelf.check_permission(folder / f"{clip.youtube_id}.mp4", _WATCH + clip.youtube_id)
     try:
         import yt_dlp

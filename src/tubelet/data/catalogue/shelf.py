@@ -146,14 +146,13 @@ class Shelf:
         """Write the tables of the data set, its classes and what is missing, as far as the wanted classes go.
 
         Raises:
-            DataError: a class that the data set does not have, or a table without a clip.
+            DataError: a class that the data set does not have, or not one clip.
         """
         chosen = self.choose_classes(classes)
         known = set(chosen)
         kept = {name: [one for one in samples if one.label in known] for name, samples in tables.items()}
         lost = [one for one in missing if one.label in known]
-        empty = next((name for name, samples in kept.items() if not samples), None)
-        if empty is not None:
+        if not any(kept.values()):
             reasons = sorted({one.reason for one in lost})
             raise DataError(
                 f"cannot use '{self.entry.name}' - not one of the {len(lost)} clips that its lists name is there "
