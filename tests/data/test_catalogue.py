@@ -294,13 +294,14 @@ def test_hmdb51_is_unpacked_twice_because_each_class_has_an_archive_of_its_own(h
     """The archives are zips under the names of the rars: what unpacks rars is tested with the archives."""
     lay_out_hmdb51(tmp_path / "content")
     own = tmp_path / "own"
-    (own / "inner").mkdir(parents=True)
+    own.mkdir()
+    (tmp_path / "inner").mkdir()
     for label in ("cartwheel", "wave"):
         inner = tmp_path / "one" / label
         (inner).mkdir(parents=True)
         (tmp_path / "content" / label).rename(inner / label)
-        zip_folder(inner, own / "inner" / f"{label}.rar")
-    zip_folder(own / "inner", own / "hmdb51_org.rar")
+        zip_folder(inner, tmp_path / "inner" / f"{label}.rar")
+    zip_folder(tmp_path / "inner", own / "hmdb51_org.rar")
     zip_folder(tmp_path / "content", own / "test_train_splits.rar")
     remote = Remote(
         "https://example.org/x", "test_train_splits.rar", (("sha256", hash_of(own / "test_train_splits.rar")),)
@@ -476,8 +477,9 @@ def test_some_classes_of_kinetics_come_from_youtube(home, tmp_path, monkeypatch)
     # What is there is not fetched again; what is gone is tried again.
     fetch_dataset("kinetics400", request)
     assert asked[2:] == ["https://www.youtube.com/watch?v=ccccccccccc"]
-    with pytest.raises(DataError, match="may not be fetched here"):
+    with pytest.raises(DataError, match="may not be fetched here") as refused:
         fetch_dataset("kinetics400", Request(classes=("archery",), offline=True))
+    assert refused.value.code == "download_forbidden"
 
 
 def test_without_the_downloader_a_message_says_how_to_get_it(home, tmp_path, monkeypatch):

@@ -37,6 +37,8 @@ def test_a_cut_holds_the_frames_of_its_span_far_from_any_key_frame(tmp_path):
     assert len(clip.pixels) == 40 > CHUNK
     np.testing.assert_allclose(clip.times_s, np.arange(40) / 25, atol=1e-4)
     np.testing.assert_allclose(grays(clip), np.arange(10, 50), atol=0.5)
+    with av.open(str(tmp_path / "new" / "cut.mp4")) as container:
+        assert container.streams.video[0].start_time == 0
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["cut.mp4"]
 
 

@@ -1,8 +1,9 @@
 """`tubelet data`: look after clips."""
 
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 __all__ = ["data_app"]
 
@@ -28,7 +29,7 @@ def download_dataset(
     name: str,
     *,
     fold: int = 1,
-    classes: list[str] | None = None,
+    classes: Annotated[list[str] | None, Parameter(negative="")] = None,
     mirror: str | None = None,
     archive: Path | None = None,
     json: bool = False,
