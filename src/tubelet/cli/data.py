@@ -1,24 +1,71 @@
 """`tubelet data`: look after clips."""
 
-from cyclopts import App
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
 
 __all__ = ["data_app"]
 
-data_app = App(name="data", help="Look after data: list what is known by name, check your own.")
+data_app = App(name="data", help="Look after data: list and get what is known by name, check your own.")
 
 
 @data_app.command(name="list")
 def list_datasets(*, json: bool = False) -> None:
-    """List the data sets that are known by name.
+    """List the data sets that are known by name, and what of them is on this machine.
 
     Parameters
     ----------
     json: bool
-        Print one JSON object a line.
+        Print one JSON object a line, with the citation and the page that states the terms.
     """
     from tubelet.cli.tables import print_datasets
 
     print_datasets(as_json=json)
+
+
+@data_app.command(name="download")
+def download_dataset(
+    name: str,
+    *,
+    fold: int = 1,
+    classes: Annotated[list[str] | None, Parameter(negative="")] = None,
+    mirror: str | None = None,
+    archive: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Get a data set that is known by name, or look at it again; what is there already is not fetched again.
+
+    Parameters
+    ----------
+    name: str
+        A name that 'tubelet data list' shows.
+    fold: int
+        Official split whose table is printed at the end; all are made.
+    classes: list[str]
+        Only this class; repeat it for more. The last call decides which classes the table holds.
+    mirror: str
+        Fetch from here instead: the address of a file, or of a folder (ending in /) laid out as the official host is.
+    archive: Path
+        Use this archive, or this folder of clips and lists, which stays where it is.
+    json: bool
+        Print one JSON object at the end.
+    """
+    from tubelet.cli.tables import print_download, track_bytes
+    from tubelet.data.catalogue import Request, open_data
+
+    with track_bytes(name, quiet=json) as (on_progress, on_remark):
+        request = Request(
+            fold=fold,
+            classes=tuple(classes or ()),
+            mirror=mirror,
+            archive=archive,
+            refresh=True,
+            on_progress=on_progress,
+            on_remark=on_remark,
+        )
+        manifest = open_data(name, split_if_missing=False, request=request)
+    print_download(name, manifest, as_json=json)
 
 
 @data_app.command(name="check")

@@ -26,6 +26,8 @@ __all__ = ["PretrainingTerminal", "Terminal", "print_pretraining_result", "print
 SLOW_DATA = 0.4
 """Share of an epoch spent waiting for data from which advice is given."""
 
+MEGABYTE = 10**6
+
 
 class Terminal:
     """Listen to a run and show it."""
@@ -56,7 +58,10 @@ class Terminal:
 
     def on_data(self, done: int, total: int) -> None:
         """Show how much of the data is there."""
-        self._show("making data", done, total, "")
+        if max(done, total) >= MEGABYTE:  # clips are counted in thousands, bytes in millions
+            self._show("getting data (MB)", done // MEGABYTE, (total or done) // MEGABYTE, "")
+        else:
+            self._show("getting data", done, total or done, "")
 
     def on_start(self, folder: Path, recipe: AnyRecipe, manifest: Manifest, model: nn.Module) -> None:
         """Print what is trained on what, with effective values."""

@@ -19,6 +19,8 @@ SHORTCUTS = {
     "patience": "training.patience",
     "decoder": "data.decoder",
     "group_by": "data.group_by",
+    "fold": "data.fold",
+    "download": "data.download",
     "deterministic": "training.deterministic",
 }
 """Short options and the fields of the recipe that they stand for."""
@@ -57,6 +59,10 @@ class RunOptions:
     """pyav, torchcodec or decord. Short for --data.decoder."""
     group_by: str | None = None
     """Column whose values stay together in one split. Short for --data.group-by."""
+    fold: int | None = None
+    """Official split of a known data set, such as 2 of ucf101. Short for --data.fold."""
+    download: bool | None = None
+    """Fetch a known data set that is not on this machine, as is the default. Short for --data.download."""
     deterministic: bool | None = None
     """Refuse operations whose result may change between runs. Short for --training.deterministic."""
     resume: bool = False

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 from rich.console import Console
@@ -13,8 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tubelet import files
-from tubelet.data.catalogue import DATASETS, data_home
+from tubelet.data.catalogue import DATASETS, find_on_disk
+from tubelet.data.catalogue.shelf import describe_size
 from tubelet.data.health import Health
+from tubelet.data.manifest import Manifest
 from tubelet.doctor import Finding
 from tubelet.errors import TubeletError
 from tubelet.evaluation.evaluate import Report
@@ -22,11 +25,13 @@ from tubelet.prediction.predict import Prediction, PredictionError
 
 __all__ = [
     "print_datasets",
+    "print_download",
     "print_findings",
     "print_health",
     "print_predictions",
     "print_report",
     "track",
+    "track_bytes",
 ]
 
 
@@ -37,6 +42,24 @@ def track(description: str, *, quiet: bool = False) -> Iterator[Callable[[int, i
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
         task = progress.add_task(description, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def track_bytes(
+    name: str, *, quiet: bool = False
+) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
+    """Show how much of a data set is there, and what is remarked of it, on the terminal's error stream."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[there]}"))
+    console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+    with Progress(*columns, TimeRemainingColumn(compact=True), console=console, transient=True) as progress:
+        task = progress.add_task(name, total=None, there="")
+
+        def show(done: int, total: int) -> None:
+            # Clips are counted in ones and bytes in millions; no data set has a million clips.
+            there = f"{done:,} of {total:,}" if 0 < total < 10**6 else describe_size(done)
+            progress.update(task, completed=done, total=total or None, there=there)
+
+        yield show, lambda text: console.print(text, markup=False)
 
 
 def _print_json(value: object) -> None:
@@ -129,15 +152,35 @@ def _list_cells(outcome: Prediction | PredictionError, classes: Sequence[str]) -
 
 def print_datasets(*, as_json: bool) -> None:
     """Print what the catalogue knows and what is on disk."""
-    table = Table("name", "classes", "license", "on disk", "what", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for heading in ("name", "classes", "size", "license", "on disk", "what"):
+        table.add_column(heading, no_wrap=heading in ("name", "size", "on disk"))
     for name in DATASETS:
-        entry = DATASETS[name]
-        is_there = any(data_home().glob(f"{name}*")) if data_home().exists() else False
+        entry, found = DATASETS[name], find_on_disk(name)
         if as_json:
-            _print_json({"name": name, "classes": entry.classes, "license": entry.license, "on_disk": is_there})
-        table.add_row(name, str(entry.classes), entry.license, "yes" if is_there else "no", entry.summary)
+            facts = {one.name: getattr(entry, one.name) for one in fields(entry) if one.name != "fetch"}
+            _print_json({**facts, "on_disk": found == "yes", "state": found})
+        size = describe_size(entry.size_bytes) or "-"
+        table.add_row(name, str(entry.classes), size, entry.license, found, entry.summary)
     if not as_json:
         Console(highlight=False).print(table)
+
+
+def print_download(name: str, manifest: Manifest, *, as_json: bool) -> None:
+    """Print what was got, what it lacks, and what to do with it."""
+    counts = {split: sum(classes.values()) for split, classes in manifest.counts().items()}
+    entry = DATASETS[name]
+    if as_json:
+        facts = {"name": name, "path": manifest.origin, "classes": list(manifest.classes), "counts": counts}
+        _print_json({**facts, "license": entry.license, "citation": entry.citation, "notes": list(manifest.notes)})
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    listed = ", ".join(f"{count} {split}" for split, count in counts.items())
+    console.print(f"{name}: {len(manifest.classes)} classes, {listed}; {manifest.origin}", markup=False)
+    for note in manifest.notes:
+        console.print(f"note: {note}", style="yellow", markup=False)
+    console.print(f"license: {entry.license}" + (f"; cite: {entry.citation}" if entry.citation else ""), markup=False)
+    console.print(f"next: tubelet train {name}", markup=False)
 
 
 def print_health(health: Health, *, as_json: bool) -> int:

@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
 
+from tubelet.data.class_list import CLASS_LIST, read_classes
 from tubelet.data.sample import (
     SPLITS,
     FeatureShape,
@@ -222,7 +223,8 @@ def load_features(path: str | Path, member: str, row: int) -> Float32[np.ndarray
 def read_arrays(path: Path) -> Reading:
     """Read the labels, splits and groups of an .npz file; samples are in the order of its rows.
 
-    Class names default to '0', '1' ... up to the largest label; the order of indices is kept, never sorted.
+    Class names are those in `class_names`, else in `classes.txt` beside the file, else '0', '1' ... up to the largest
+    label; the order of indices is kept, never sorted.
 
     Raises:
         DataError: other keys, shapes that disagree, labels outside the class list, or what `read_headers` refuses.
@@ -287,7 +289,8 @@ def _find_classes(path: Path, headers: Mapping[str, ArrayHeader], labels: Mappin
     largest = max((int(values.max()) for values in labels.values() if values.size), default=-1)
     if largest >= _MAX_CLASSES:
         raise DataError(f"cannot use '{path}' - the largest label is {largest} - number the classes from 0.")
-    return tuple(str(index) for index in range(largest + 1))
+    listed = path.with_name(CLASS_LIST)
+    return read_classes(listed) if listed.is_file() else tuple(str(index) for index in range(largest + 1))
 
 
 def _name_labels(path: Path, pixels: str, values: Values, classes: tuple[str, ...]) -> list[str]:

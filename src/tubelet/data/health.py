@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tubelet.data.catalogue import open_data
+from tubelet.data.catalogue import Request, open_data
 from tubelet.data.dataset import open_sample
 from tubelet.data.features import read_features
 from tubelet.data.manifest import Manifest
@@ -85,7 +85,7 @@ def check_health(
 
     Cost: some 20 ms a clip; with `full` as long as playing all clips at several hundred frames a second.
     """
-    manifest = open_data(data, group_by=group_by, split_if_missing=False)
+    manifest = open_data(data, group_by=group_by, split_if_missing=False, request=Request(offline=True))
     findings: list[dict[str, Any] | Problem] = []
     for done, finding in enumerate(_examine_all(manifest.samples, workers, full), 1):
         findings.append(finding)

@@ -1,9 +1,10 @@
 """Hold every labelled sample of a data set, with one class list for all splits.
 
-    folder of class folders | CSV, TSV, JSON lines | .npz    ->    Manifest    ->    check    ->    split    ->    train
+    folder of class folders | CSV, TSV, JSON lines | .npz | list   ->   Manifest   ->   check   ->   split   ->   train
 
 Class lists are sorted by plain text comparison ('10' before '2', 'Zoo' before 'ant'), so that they depend on the names
-alone; an .npz file keeps the order of its indices. Groups (what must stay in one split) come from the column asked for,
+alone; an .npz file and a list keep the order of their indices, and `classes.txt` beside a table fixes another. Groups
+(what must stay in one split) come from the column asked for,
 else from a column `group`, else from names of the UCF101 form `v_YoYo_g01_c03.avi`.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from tubelet.data.arrays import read_arrays
 from tubelet.data.folders import read_folder
+from tubelet.data.lists import read_list
 from tubelet.data.sample import SPLITS, Problem, Reading, Sample, check_problems, normalize_split, quote_some
 from tubelet.data.tables import TABLE_SUFFIXES, read_table
 from tubelet.errors import DataError, name_nearest
@@ -119,11 +121,11 @@ class Manifest:
 
 
 def read_manifest(source: str | Path, *, group_by: str | None = None) -> Manifest:
-    """Read labelled samples from a folder of class folders, a table or an .npz file.
+    """Read labelled samples from a folder of class folders, a table, an .npz file or a list.
 
     Args:
-        source: a folder (see `tubelet.data.folders`), a .csv, .tsv or .jsonl file (see `tubelet.data.tables`), or an
-            .npz file (see `tubelet.data.arrays`).
+        source: a folder (see `tubelet.data.folders`), a .csv, .tsv or .jsonl file (see `tubelet.data.tables`), an .npz
+            file (see `tubelet.data.arrays`), or a .txt list as data sets publish them (see `tubelet.data.lists`).
         group_by: a column whose values must not be spread over splits, such as `source_video`.
 
     Raises:
@@ -153,9 +155,10 @@ def _read(path: Path) -> Reading:
         return read_arrays(path)
     if suffix in TABLE_SUFFIXES:
         return read_table(path)
+    if suffix == ".txt":
+        return read_list(path)
     advice = {
         ".json": "write one object a line and call it .jsonl",
-        ".txt": "add a first line 'path,label', separate with commas, and call it .csv",
     }.get(suffix, "give a folder of class folders, a .csv, .tsv or .jsonl table, or an .npz file")
     raise DataError(f"cannot read '{path}' as labelled clips - the ending '{suffix}' is not known - {advice}.")
 

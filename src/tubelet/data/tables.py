@@ -5,7 +5,8 @@
     "no fight/b, c.mp4",no fight,val,Tnq2m
 
 `path` and `label` are required; `split`, `group`, `start_s` and `end_s` are known; every other column is kept as
-metadata. Relative paths start at the folder of the table. All wrong lines are reported at once.
+metadata. Relative paths start at the folder of the table. All wrong lines are reported at once. Where `classes.txt`
+lies beside the table, it gives the classes their order.
 """
 
 import csv
@@ -15,14 +16,16 @@ import math
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tubelet import files
+from tubelet.data.class_list import CLASS_LIST, read_classes
 from tubelet.data.sample import Problem, Reading, Sample, check_problems, normalize_split, quote_some
 from tubelet.errors import DataError, name_nearest
 
-__all__ = ["TABLE_SUFFIXES", "read_table"]
+__all__ = ["TABLE_SUFFIXES", "read_table", "write_table"]
 
 TABLE_SUFFIXES = frozenset([".csv", ".tsv", ".jsonl", ".ndjson"])
 """Endings of tables that can be read."""
@@ -69,7 +72,37 @@ def read_table(path: Path) -> Reading:
         raise DataError(
             f"cannot use '{path}' - it states no clip - write one line for each clip below the column names."
         )
-    return Reading(tuple(samples), tuple(_suspect_columns(list(columns))))
+    return Reading(tuple(samples), tuple(_suspect_columns(list(columns))), _find_classes(path, samples))
+
+
+def write_table(path: Path, samples: Iterable[Sample]) -> None:
+    """Write the paths, labels, splits and groups of samples as a CSV file that `read_table` reads.
+
+    Paths below the folder of the table are written relative to it, so that both can be moved together.
+    """
+    folder = os.path.join(os.path.abspath(path.parent), "")  # noqa: PTH100, PTH118 - with the separator
+    with files.write_whole(path, "w") as table:
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["path", "label", "split", "group"])
+        for sample in samples:
+            place = sample.source.removeprefix(folder)
+            writer.writerow([place.replace(os.sep, "/"), sample.label, sample.split or "", sample.group or ""])
+
+
+def _find_classes(path: Path, samples: list[Sample]) -> tuple[str, ...] | None:
+    """Read the order of classes where it is fixed beside the table; None where it is not."""
+    place = path.with_name(CLASS_LIST)
+    if not place.is_file():
+        return None
+    names = read_classes(place)
+    known = set(names)
+    problems = [
+        Problem(f"the label '{sample.label}' is not in '{place.name}' beside the table - add or mend it.", sample.line)
+        for sample in samples
+        if sample.label not in known
+    ]
+    check_problems(path, problems)
+    return names
 
 
 def _read_text(path: Path) -> str:

@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tubelet.data.catalogue import open_data
-from tubelet.data.catalogue.entry import OnProgress
+from tubelet.data.catalogue.entry import DEFAULT_REQUEST, Request
 from tubelet.data.folders import VIDEO_SUFFIXES
+from tubelet.data.lists import has_labels
 from tubelet.data.manifest import Manifest, check_manifest, group_samples
 from tubelet.data.sample import Sample
 from tubelet.data.splits import split_manifest
@@ -33,7 +34,7 @@ def open_unlabelled(
     val: float = 0.15,
     test: float = 0.15,
     seed: int = 42,
-    on_progress: OnProgress = lambda _done, _total: None,
+    request: Request = DEFAULT_REQUEST,
 ) -> Manifest:
     """Open clips from a folder of videos, from a list of files, or from anything that `open_data` opens.
 
@@ -46,7 +47,7 @@ def open_unlabelled(
         val: share of the clips for measuring the loss.
         test: share of labelled clips to leave alone; of the others none are.
         seed: seed of the split.
-        on_progress: called with (done, total) while data is made or fetched.
+        request: what is wanted of a data set of the catalogue, and how it may be got.
 
     Raises:
         DataError: no such source, files that are not there, or a list that names a file twice.
@@ -54,10 +55,10 @@ def open_unlabelled(
     path = Path(source)
     if path.is_dir() and any(_is_video(entry) for entry in path.iterdir()):
         manifest = list_clips(sorted(_find_videos(path)), path, group_by=group_by)
-    elif path.suffix.lower() == ".txt" and path.is_file():
+    elif path.suffix.lower() == ".txt" and path.is_file() and not has_labels(path):
         manifest = list_clips(_read_list(path), path, group_by=group_by)
     else:
-        return open_data(source, group_by=group_by, val=val, test=test, seed=seed, on_progress=on_progress)
+        return open_data(source, group_by=group_by, val=val, test=test, seed=seed, request=request)
     return split_manifest(manifest, val=val, test=0.0, seed=seed)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tubelet.classifier import Classifier
-from tubelet.data.catalogue import open_data
+from tubelet.data.catalogue import Request, open_data
 from tubelet.data.dataset import LoaderOptions
 from tubelet.data.features import check_kind
 from tubelet.data.manifest import Manifest
@@ -52,7 +52,9 @@ def audit(
         DataError: no clips in the split, none that can be read, or other classes than the model's.
         ConfigError: a class without a partner.
     """
-    manifest = data if isinstance(data, Manifest) else open_data(data, split_if_missing=False)
+    manifest = (
+        data if isinstance(data, Manifest) else open_data(data, split_if_missing=False, request=Request(offline=True))
+    )
     check_kind(manifest, classifier.input_spec)
     manifest = manifest.with_classes(classifier.classes)
     samples = manifest.select(split)

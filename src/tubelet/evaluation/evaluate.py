@@ -19,7 +19,7 @@ from tubelet import files
 from tubelet.classifier import Classifier
 from tubelet.config import read_config
 from tubelet.data.assignments import apply_assignments, find_trained, read_assignments
-from tubelet.data.catalogue import open_data
+from tubelet.data.catalogue import DATASETS, Request, open_data
 from tubelet.data.dataset import BadSample, ClipDataset, EpochOrder, LoaderOptions, make_loader
 from tubelet.data.features import Features, check_kind
 from tubelet.data.manifest import Manifest
@@ -34,7 +34,7 @@ from tubelet.metrics import (
     measure_classification,
 )
 from tubelet.prediction.load import find_model, find_remote, load
-from tubelet.recipes.recipe import Recipe
+from tubelet.recipes.recipe import DataRecipe, Recipe
 from tubelet.report.figures import draw_confusion
 from tubelet.transforms.preparation import fit, fit_features
 from tubelet.video.clip import Pixels
@@ -272,22 +272,31 @@ def _open(model: object, data: str | os.PathLike[str] | None, split: str) -> tup
     """Open the clips to test on, and say which of them the model has seen already."""
     run = _find_run(model)
     assigned = read_assignments(run / "splits.csv") if run and (run / "splits.csv").exists() else {}
+    is_known = data is None or os.fspath(data) in DATASETS
+    recipe = read_config(run / "config.yaml", Recipe).data if run and is_known else None
     if data is not None:
-        manifest = open_data(os.fspath(data), split_if_missing=False)
+        manifest = open_data(os.fspath(data), split_if_missing=False, request=_choose_split(recipe, data))
         if not any(sample.split for sample in manifest.samples):
             known = apply_assignments(manifest, assigned)
             samples = tuple(replace(sample, split=sample.split or normalize_split(split)) for sample in known.samples)
             manifest = replace(manifest, samples=samples)
         return manifest, _remark(manifest, assigned, split)
-    if run is None:
+    if recipe is None:
         raise DataError(
             "cannot evaluate - no data was named, and the model has no run folder that names some - name some."
         )
-    recipe = read_config(run / "config.yaml", Recipe).data
-    manifest = open_data(recipe.source, group_by=recipe.group_by, split_if_missing=False)
+    wanted = _choose_split(recipe, recipe.source)
+    manifest = open_data(recipe.source, group_by=recipe.group_by, split_if_missing=False, request=wanted)
     if assigned:
         manifest = apply_assignments(manifest, assigned)
     return manifest, _remark(manifest, assigned, split)
+
+
+def _choose_split(recipe: DataRecipe | None, data: str | os.PathLike[str]) -> Request:
+    """Test on the official split that the model was trained on, where the data is the same; never fetch any."""
+    if recipe is None or recipe.source != os.fspath(data):
+        return Request(offline=True)
+    return Request(fold=recipe.fold, offline=True)
 
 
 def _find_run(model: object) -> Path | None:

@@ -24,7 +24,12 @@ class DataRecipe:
     """State which clips are used and how they are read."""
 
     source: str = ""
-    """A folder of class folders, a CSV/TSV/JSONL manifest, an .npz file, or a known name such as `moving-shapes`."""
+    """A folder of class folders, a CSV/TSV/JSONL manifest, an .npz file, a published list, or a known name such as
+    `ucf101` or `moving-shapes`."""
+    fold: int = 1
+    """Which official split of a known data set is used, where it has several: UCF101 and HMDB51 have 3."""
+    download: bool = True
+    """Fetch a known data set that is not on this machine; without, the run stops and says what to put where."""
     group_by: str | None = None
     """Column whose values must not be spread over splits, such as the source video of each clip."""
     val_fraction: float = 0.15

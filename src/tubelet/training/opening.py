@@ -10,16 +10,18 @@ import torch
 
 from tubelet.config import flatten, override
 from tubelet.data.assignments import apply_assignments, read_assignments, write_assignments
+from tubelet.data.catalogue.entry import Request
 from tubelet.data.manifest import Manifest
 from tubelet.errors import TrainingError, TubeletError
 from tubelet.models.published import find_published
 from tubelet.models.weights.source import find_weights
 from tubelet.recipes.pretraining import PretrainingRecipe
-from tubelet.recipes.recipe import Recipe
+from tubelet.recipes.recipe import DataRecipe, Recipe
+from tubelet.training.progress import Listener
 from tubelet.training.run import Run
 from tubelet.training.session import FREE_FIELDS
 
-__all__ = ["Opened", "Place", "go_on", "keep_if_begun", "set_determinism", "start_anew"]
+__all__ = ["Opened", "Place", "go_on", "keep_if_begun", "make_request", "set_determinism", "start_anew"]
 
 R = TypeVar("R", Recipe, PretrainingRecipe)
 
@@ -34,6 +36,13 @@ class Place:
     """Name of the run; made of data and model where none is given."""
     overwrite: bool = False
     """Replace a run of that name."""
+
+
+def make_request(recipe: DataRecipe, listener: Listener) -> Request:
+    """State what a recipe wants of a data set of the catalogue, and tell the listener how getting it goes."""
+    return Request(
+        fold=recipe.fold, offline=not recipe.download, on_progress=listener.on_data, on_remark=listener.on_remark
+    )
 
 
 @dataclass(frozen=True)

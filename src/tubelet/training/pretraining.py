@@ -31,7 +31,7 @@ from tubelet.recipes.pretraining import PretrainingRecipe
 from tubelet.recipes.shipped import resolve_pretraining
 from tubelet.report.figures import draw_contact_sheet
 from tubelet.training.loop import Totals, autocast
-from tubelet.training.opening import Place, go_on, keep_if_begun, set_determinism, start_anew
+from tubelet.training.opening import Place, go_on, keep_if_begun, make_request, set_determinism, start_anew
 from tubelet.training.progress import QUIET, Listener
 from tubelet.training.session import Loader, Session, describe_epoch, list_sizes
 from tubelet.transforms.preparation import DIFFERENCE_GAIN, normalize
@@ -278,7 +278,7 @@ def _read(data: Clips | None, recipe: PretrainingRecipe, listener: Listener) -> 
             val=wanted.val_fraction,
             test=wanted.test_fraction,
             seed=wanted.split_seed,
-            on_progress=listener.on_data,
+            request=make_request(wanted, listener),
         )
     clips = list_clips(data, _find_folder(data), group_by=wanted.group_by)
     return split_manifest(clips, val=wanted.val_fraction, test=0.0, seed=wanted.split_seed)

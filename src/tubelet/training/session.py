@@ -33,7 +33,9 @@ from tubelet.video.spec import InputSpec
 
 __all__ = ["FREE_FIELDS", "Session", "describe_epoch", "list_sizes", "prepare_training"]
 
-FREE_FIELDS = frozenset(["data.workers", "data.cache_mb", "data.source", "training.device", "training.checkpointing"])
+FREE_FIELDS = frozenset(
+    ["data.workers", "data.cache_mb", "data.source", "data.download", "training.device", "training.checkpointing"]
+)
 """Fields of the recipe that may change on resume: they decide where and how fast, not what."""
 
 R = TypeVar("R", bound=AnyRecipe)

@@ -15,7 +15,7 @@ from tubelet.data.manifest import Manifest
 from tubelet.evaluation.evaluate import Report
 from tubelet.recipes.recipe import Recipe
 from tubelet.recipes.shipped import resolve_recipe
-from tubelet.training.opening import Place, go_on, keep_if_begun, set_determinism, start_anew
+from tubelet.training.opening import Place, go_on, keep_if_begun, make_request, set_determinism, start_anew
 from tubelet.training.progress import QUIET, Listener
 from tubelet.training.trainer import Trainer
 
@@ -106,5 +106,5 @@ def _open(recipe: Recipe, listener: Listener) -> Manifest:
         val=recipe.data.val_fraction,
         test=recipe.data.test_fraction,
         seed=recipe.data.split_seed,
-        on_progress=listener.on_data,
+        request=make_request(recipe.data, listener),
     )

@@ -3,7 +3,8 @@
 from functools import partial
 from pathlib import Path
 
-from tubelet.data.catalogue.entry import DATASETS, Entry, OnProgress
+from tubelet.data.catalogue.entry import DATASETS, Entry, Request
+from tubelet.errors import ConfigError
 from tubelet.video.synthetic import WORLDS, make_organs, make_world
 
 __all__: list[str] = []
@@ -11,16 +12,26 @@ __all__: list[str] = []
 CLIPS = {"train": 2400, "val": 200, "test": 400}
 
 
-def _make(folder: Path, on_progress: OnProgress, *, name: str) -> Path:
-    return make_world(name, folder / name, clips=CLIPS, progress=on_progress)
+def _make(folder: Path, request: Request, *, name: str) -> Path:
+    _refuse_classes(name, request)
+    return make_world(name, folder / name, clips=CLIPS, progress=request.on_progress)
 
 
-def _make_organs(folder: Path, on_progress: OnProgress) -> Path:
+def _refuse_classes(name: str, request: Request) -> None:
+    if request.classes or request.archive or request.mirror:
+        raise ConfigError(
+            f"single classes or another source of '{name}' were asked for - it is made on this machine as a whole - "
+            "leave out --classes, --archive and --mirror."
+        )
+
+
+def _make_organs(folder: Path, request: Request) -> Path:
+    _refuse_classes("fake-organs", request)
     path = folder / "fake-organs.npz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         make_organs(path, seed=42)
-        on_progress(1, 1)
+        request.on_progress(1, 1)
     return path
 
 
