@@ -1,0 +1,116 @@
+"""Write what a check of a set found: health.json for programs, health.html to look at, the table of clean clips."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tubelet import files
+from tubelet.data.examination import Examination, Problem
+from tubelet.data.health import Checkup
+from tubelet.data.manifest import Manifest
+from tubelet.data.sample import Sample
+from tubelet.errors import DataError
+from tubelet.report.page import Html, Picture, write_page
+
+__all__ = ["write_manifest", "write_report"]
+
+_MOST_ROWS = 500
+_MOST_CLASSES = 60
+_EXAMPLES = 2
+
+
+def write_report(checkup: Checkup, folder: str | Path) -> None:
+    """Write `health.json` and `health.html` into a folder.
+
+    Args:
+        checkup: what `check_health` found.
+        folder: made if need be.
+    """
+    folder = Path(folder)
+    health = checkup.health
+    files.write_json(folder / "health.json", health.to_dict())
+    by_name = {examination.source: examination for examination in checkup.examinations}
+    total = len(checkup.examinations)
+    shortest, middle, longest = health.duration_s
+    read = "every frame of each was decoded" if health.is_full else "eight frames of each were decoded"
+    summary = (
+        f"{total:,} clips, {len(checkup.manifest.classes)} classes; {read}. "
+        f"Seconds: {shortest:.2f} shortest, {middle:.2f} middle, {longest:.2f} longest."
+    )
+    body = [Html.tag("p", summary, kind="soft"), *(Html.tag("p", remark, kind="odd") for remark in health.remarks)]
+    body += _list_problems("Cannot be used as it is", health.problems, by_name, "bad")
+    body += _list_problems("Odd, but readable", health.oddities, by_name, "odd")
+    if not health.problems and not health.oddities:
+        body.append(Html.tag("p", "Nothing wrong was found."))
+    body += [Html.tag("h2", "Clips"), _count(checkup.manifest), *_show_classes(checkup)]
+    write_page(folder / "health.html", f"Health of {Path(health.origin).name}", body)
+
+
+def _list_problems(
+    title: str, problems: Sequence[Problem], by_name: dict[str, Examination], kind: str
+) -> Iterator[Html]:
+    if not problems:
+        return
+    yield Html.tag("h2", f"{title}: {len(problems):,}")
+    rows = []
+    for problem in problems[:_MOST_ROWS]:
+        own = by_name.get(problem.source)
+        thumbs = Html("".join(Picture.of(thumb, problem.source) for thumb in own.thumbs)) if own else Html("")
+        rows.append((Html.tag("span", problem.code, kind=kind), problem.message, thumbs))
+    yield Html.table(("what", "which", "pictures"), rows)
+    if len(problems) > _MOST_ROWS:
+        yield Html.tag("p", f"and {len(problems) - _MOST_ROWS:,} more: health.json names all.", kind="soft")
+
+
+def _count(manifest: Manifest) -> Html:
+    counts = manifest.counts()
+    rows = [(name, *(f"{counts[split][name]:,}" for split in counts)) for name in manifest.classes]
+    return Html.table(("class", *counts), rows, numbers=range(1, len(counts) + 1))
+
+
+def _show_classes(checkup: Checkup) -> Iterator[Html]:
+    """Show the first clips of each class."""
+    figures = []
+    for name in checkup.manifest.classes[:_MOST_CLASSES]:
+        shown = [
+            examination.thumbs
+            for sample, examination in zip(checkup.manifest.samples, checkup.examinations, strict=True)
+            if sample.label == name and examination.thumbs
+        ][:_EXAMPLES]
+        pictures = Html("".join(Picture.of(thumb, name) for thumbs in shown for thumb in thumbs))
+        figures.append(Html.tag("figure", pictures, Html.tag("figcaption", name)))
+    yield Html.tag("div", *figures, kind="grid")
+
+
+def write_manifest(samples: Sequence[Sample], path: str | Path) -> None:
+    """Write samples as a table that `read_manifest` reads: path, label, split, group, span, and their other columns.
+
+    Args:
+        samples: videos or folders of frames, whole or in part.
+        path: a .csv file; its clips are named by absolute paths.
+
+    Raises:
+        DataError: rows of an array file, which no table can name.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".csv":
+        raise DataError(f"cannot write a table to {str(path)!r} - tables are .csv files - choose such a name.")
+    rows = [sample for sample in samples if sample.member is not None]
+    if rows:
+        raise DataError(
+            f"cannot write {rows[0].name!r} into a table - it is a row of an array file - keep the array file."
+        )
+    optional = {
+        "split": [sample.split or "" for sample in samples],
+        "group": [sample.group or "" for sample in samples],
+        "start_s": ["" if sample.start_s is None else repr(sample.start_s) for sample in samples],
+        "end_s": ["" if sample.end_s is None else repr(sample.end_s) for sample in samples],
+    }
+    columns = {name: values for name, values in optional.items() if any(values)}
+    extra = sorted({name for sample in samples for name in sample.metadata} - {"path", "label", *columns})
+    with files.write_whole(path, "w") as table:
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["path", "label", *columns, *extra])
+        for index, sample in enumerate(samples):
+            own = [values[index] for values in columns.values()]
+            writer.writerow([sample.source, sample.label, *own, *(sample.metadata.get(name, "") for name in extra)])
