@@ -37,15 +37,15 @@ def break_frame(path, number):
 def write_images(folder, count=6):
     folder.mkdir(parents=True)
     for number in range(count):
-        Image.fromarray(np.full((6, 8, 3), number + crc32(bytes(folder)) % 200, np.uint8)).save(
+        Image.fromarray(np.full((6, 8, 3), number + crc32(bytes(folder)) % 180, np.uint8)).save(
             folder / f"{number}.png"
         )
     return folder
 
 
-def test_damage_between_the_two_frames_tried_is_found_by_full_and_not_denied_without(tmp_path, capsys):
-    write_clip(tmp_path / "a" / "whole.avi")
-    break_frame(write_clip(tmp_path / "b" / "broken.avi"), 4)
+def test_damage_between_the_frames_tried_is_found_by_full_and_not_denied_without(tmp_path, capsys):
+    write_clip(tmp_path / "a" / "whole.avi", 7)
+    break_frame(write_clip(tmp_path / "b" / "broken.avi", 7), 1)
     quick = check_health(tmp_path, workers=1).health
     assert quick.problems == ()
     assert print_health(quick, as_json=False) == 0
@@ -60,8 +60,8 @@ def test_damage_between_the_two_frames_tried_is_found_by_full_and_not_denied_wit
 
 
 def test_every_image_of_a_folder_is_read_by_full(tmp_path, capsys):
-    write_images(tmp_path / "a" / "whole")
-    (write_images(tmp_path / "b" / "broken") / "1.png").write_bytes(b"no image")
+    write_images(tmp_path / "a" / "whole", 70)
+    (write_images(tmp_path / "b" / "broken", 70) / "1.png").write_bytes(b"no image")
     assert check_health(tmp_path, workers=1).health.problems == ()
     (problem,) = check_health(tmp_path, workers=1, full=True).health.problems
     assert "1.png" in problem.message
@@ -93,7 +93,11 @@ def test_only_the_labelled_part_is_decoded(tmp_path):
 
 def test_clips_with_another_number_of_channels_than_most_are_problems(tmp_path):
     path = tmp_path / "volumes.npz"
-    arrays = {"train_images": np.ones((3, 4, 6, 8), np.uint8), "val_images": np.ones((1, 4, 6, 8, 3), np.uint8)}
+    draw = np.random.default_rng(0).integers
+    arrays = {
+        "train_images": draw(0, 255, (3, 4, 6, 8), np.uint8),
+        "val_images": draw(0, 255, (1, 4, 6, 8, 3), np.uint8),
+    }
     np.savez(path, train_labels=np.arange(3), val_labels=np.zeros(1, int), **arrays)
     (problem,) = check_health(path, workers=1).health.problems
     assert problem.code == "channels"

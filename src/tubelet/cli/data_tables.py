@@ -30,7 +30,7 @@ def print_health(health: Health, *, as_json: bool, output: Path | None = None) -
     console.print(f"  seconds: {shortest:.2f} shortest, {middle:.2f} middle, {longest:.2f} longest")
     console.print(f"  codecs: {_join(health.codecs)}; sizes: {_join(health.sizes)}", markup=False)
     for remark in health.remarks:
-        console.print(f"  note: {remark}", style="yellow", markup=False)
+        console.print(f"  {remark.code}: {remark.message}", style="yellow", markup=False)
     _print_problems(console, health.oddities, "yellow", output)
     _print_problems(console, health.problems, "red", output)
     read = "every frame of every clip decodes" if health.is_full else "every clip opens and the frames tried decode"

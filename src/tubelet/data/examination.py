@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
 from tubelet import files
@@ -16,6 +16,7 @@ from tubelet.data.fingerprints import MOMENTS, SIDE, Fingerprint, make_fingerpri
 from tubelet.data.sample import Sample
 from tubelet.errors import TubeletError
 from tubelet.video.clip import Pixels, VideoInfo
+from tubelet.video.decoders.images import list_images
 from tubelet.video.opening import sniff_demuxer
 from tubelet.video.source import Video
 from tubelet.video.spec import InputSpec
@@ -23,11 +24,14 @@ from tubelet.video.spec import InputSpec
 __all__ = ["Examination", "Examiner", "Problem"]
 
 _CHUNK_BYTES = 128 * 2**20
-"""Pixels that are held at once while every frame is decoded."""
+"""Pixels that are held at once while many frames are decoded."""
 _THUMB_PX = 96
 _THUMBS = 3
 _UNEVEN = 0.25
 """Share of the usual gap between frames by which some gap must differ for a clip to count as of variable rate."""
+
+_USUAL_FPS = (4.0, 240.0)
+"""Frames a second outside of which a clip was probably told the wrong rate."""
 
 _SUFFIXES = {
     "mov": {".mp4", ".mov", ".m4v", ".3gp", ".3g2", ".qt", ".mj2", ".f4v"},
@@ -55,6 +59,10 @@ class Problem:
     message: str
     is_error: bool = True
     """The clip, or the split, cannot be used as it is; otherwise worth knowing."""
+    others: tuple[str, ...] = ()
+    """Clips that it is compared with."""
+    dropped: tuple[str, ...] = ()
+    """Clips that a clean table does without; empty: the source alone."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class Examination:
     info: VideoInfo | None = None
     """None where it cannot be read."""
     digest: str = ""
-    """Hash of the file's bytes; of its span too, where only a part is labelled."""
+    """Hash of the file's bytes, or of the row's pixels; and its span, where only a part is labelled."""
     fingerprint: Fingerprint | None = None
     thumbs: tuple[bytes, ...] = field(default=(), repr=False)
     """Small JPEG pictures of its beginning, middle and end."""
@@ -77,7 +85,7 @@ class Examiner:
     """Examine clips one after another; picklable, for worker processes."""
 
     full: bool = False
-    """Decode every frame of each clip, instead of the few that are compared and shown."""
+    """Decode every frame of each clip, instead of the 32 that are compared and shown."""
     least_frames: int = 1
     """Clips of fewer frames are called short."""
 
@@ -111,24 +119,29 @@ class Examiner:
         if self.full:
             _decode_all(video, first, last)
         places = np.linspace(first, last, MOMENTS).round().astype(int)
-        unique, inverse = np.unique(places, return_inverse=True)
-        pixels = video.frames_at(unique.tolist()).pixels[inverse]
+        small, thumbs = _look(video, places)
         seconds = float(video.times_s[last] - video.times_s[first]) + (1 / info.fps if info.fps > 0 else 0.0)
         return Examination(
             sample.name,
-            tuple(self._find_odd(sample, video, last - first + 1)),
+            (*self._find_odd(sample, video, last - first + 1), *_find_blank(sample, small)),
             info,
-            _hash(sample),
-            make_fingerprint(_shrink(pixels), seconds),
-            tuple(_draw_thumb(frame) for frame in pixels[np.linspace(0, MOMENTS - 1, _THUMBS).round().astype(int)]),
+            _hash(sample, video),
+            # Volumes are cut and centered to look alike: rows of arrays are the same where every voxel is.
+            None if sample.member is not None else make_fingerprint(small, video.times_s[places], seconds),
+            thumbs,
         )
 
     def _find_odd(self, sample: Sample, video: Video, num_frames: int) -> Iterator[Problem]:
         """List what does not keep a clip from being read."""
         info, name = video.info, sample.name
-        if num_frames < self.least_frames:
+        if num_frames == 1:
+            yield Problem(name, "one_frame", f"{name!r} has one frame: nothing moves in it.", is_error=False)
+        elif num_frames < self.least_frames:
             few = f"{name!r} has {num_frames} frames, a clip takes {self.least_frames}: some are shown twice."
             yield Problem(name, "short", few, is_error=False)
+        if info.num_frames > 1 and not _USUAL_FPS[0] <= info.fps <= _USUAL_FPS[1]:
+            rate = f"{name!r} has {info.fps:.4g} frames a second: its times are probably wrong; sample by frames."
+            yield Problem(name, "odd_rate", rate, is_error=False)
         if info.rotation:
             turned = f"{name!r} is stored turned by {info.rotation} degrees; it is turned back when it is read."
             yield Problem(name, "rotated", turned, is_error=False)
@@ -183,11 +196,39 @@ def _is_uneven(times_s: Float64[np.ndarray, " frame"]) -> bool:
     return bool(uneven.mean() > 0.02 and uneven.sum() > 1)
 
 
-def _hash(sample: Sample) -> str:
+def _find_blank(sample: Sample, small: UInt8[np.ndarray, "moment row column"]) -> Iterator[Problem]:
+    if int(small.max()) - int(small.min()) <= 2:
+        blank = f"{sample.name!r} shows one plain color from beginning to end."
+        yield Problem(sample.name, "blank", blank, is_error=False)
+
+
+def _hash(sample: Sample, video: Video) -> str:
+    """Hash what decides the pixels: a file's bytes, the bytes of each image of a folder, or a row of an array."""
     path = Path(sample.source)
-    if not path.is_file() or sample.member is not None:
-        return ""
+    if sample.member is not None:
+        pixels = video.frames().pixels
+        return f"{files.hash_bytes(pixels.tobytes())} {pixels.shape}"
+    if path.is_dir():
+        images = " ".join(files.hash_file(image) for image in list_images(path))
+        return f"{files.hash_bytes(images.encode('ascii'))} {sample.span_s}"
     return f"{files.hash_file(path)} {sample.span_s}"
+
+
+def _look(
+    video: Video, places: Int64[np.ndarray, " moment"]
+) -> tuple[UInt8[np.ndarray, "moment 16 16"], tuple[bytes, ...]]:
+    """Decode some frames, a few at a time; return small gray pictures of all and thumbnails of a few."""
+    info = video.info
+    unique, inverse = np.unique(places, return_inverse=True)
+    step = max(_CHUNK_BYTES // (info.height * info.width * info.channels), 1)
+    shown = set(unique[np.linspace(0, len(unique) - 1, _THUMBS).round().astype(int)].tolist())
+    small, thumbs = [], []
+    for start in range(0, len(unique), step):
+        part = unique[start : start + step].tolist()
+        pixels = video.frames_at(part).pixels
+        small.append(_shrink(pixels))
+        thumbs += [_draw_thumb(frame) for place, frame in zip(part, pixels, strict=True) if place in shown]
+    return np.concatenate(small)[inverse], tuple(thumbs)
 
 
 def _shrink(pixels: Pixels) -> UInt8[np.ndarray, "time 16 16"]:

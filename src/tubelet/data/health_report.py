@@ -32,12 +32,15 @@ def write_report(checkup: Checkup, folder: str | Path) -> None:
     by_name = {examination.source: examination for examination in checkup.examinations}
     total = len(checkup.examinations)
     shortest, middle, longest = health.duration_s
-    read = "every frame of each was decoded" if health.is_full else "eight frames of each were decoded"
+    read = "every frame of each was decoded" if health.is_full else "32 frames of each were decoded"
     summary = (
         f"{total:,} clips, {len(checkup.manifest.classes)} classes; {read}. "
         f"Seconds: {shortest:.2f} shortest, {middle:.2f} middle, {longest:.2f} longest."
     )
-    body = [Html.tag("p", summary, kind="soft"), *(Html.tag("p", remark, kind="odd") for remark in health.remarks)]
+    body = [
+        Html.tag("p", summary, kind="soft"),
+        *(Html.tag("p", remark.message, kind="odd") for remark in health.remarks),
+    ]
     body += _list_problems("Cannot be used as it is", health.problems, by_name, "bad")
     body += _list_problems("Odd, but readable", health.oddities, by_name, "odd")
     if not health.problems and not health.oddities:

@@ -43,10 +43,10 @@ Row = tuple[int, Mapping[str, str]]
 
 
 def read_table(path: Path) -> Reading:
-    """Read the samples of a CSV, TSV or JSON-lines file, in the order of its lines.
+    """Read the samples of a CSV, TSV or JSON-lines file, in the order of its lines, and name the lines without one.
 
     Raises:
-        DataError: a file that is no such table, or lines that cannot be used: all of them, by number.
+        DataError: a file that is no such table, or one of which no line can be used.
     """
     text = _read_text(path)
     problems: list[Problem] = []
@@ -64,12 +64,12 @@ def read_table(path: Path) -> Reading:
             samples.append(_make_sample(folder, line, row))
         except DataError as error:
             problems.append(Problem(str(error), line))
-    check_problems(path, problems)
     if not samples:
+        check_problems(path, problems)
         raise DataError(
             f"cannot use '{path}' - it states no clip - write one line for each clip below the column names."
         )
-    return Reading(tuple(samples), tuple(_suspect_columns(list(columns))))
+    return Reading(tuple(samples), tuple(_suspect_columns(list(columns))), problems=tuple(problems))
 
 
 def _read_text(path: Path) -> str:

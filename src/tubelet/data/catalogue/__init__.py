@@ -13,7 +13,7 @@ from tubelet.data.manifest import Manifest, check_manifest, read_manifest
 from tubelet.data.splits import split_manifest
 from tubelet.errors import DataError, name_nearest
 
-__all__ = ["DATASETS", "Entry", "data_home", "open_data"]
+__all__ = ["DATASETS", "Entry", "data_home", "find_data", "open_data"]
 
 
 def open_data(
@@ -40,6 +40,21 @@ def open_data(
     Raises:
         DataError: no such source, or one that contradicts itself; with file and line.
     """
+    manifest = read_manifest(find_data(source, on_progress), group_by=group_by)
+    notes = check_manifest(manifest)
+    if split_if_missing:
+        manifest = split_manifest(manifest, val=val, test=test, seed=seed)
+        # What looked wrong before the split may be mended by it, and the other way round: ask about what is used.
+        notes = check_manifest(manifest)
+    return replace(manifest, notes=tuple(dict.fromkeys(notes)))
+
+
+def find_data(source: str | os.PathLike[str], on_progress: OnProgress = lambda _done, _total: None) -> str:
+    """Return the path of labelled clips that are given by path or by name; what is known by name is made or fetched.
+
+    Raises:
+        DataError: no such path, and no such name.
+    """
     name = os.fspath(source)
     if not name:
         raise DataError("cannot open data - none was named - give a folder of class folders, a manifest, or a name.")
@@ -50,10 +65,4 @@ def open_data(
                 f"cannot open data {name!r} - neither a path nor a known name{near} Known names: {', '.join(DATASETS)}."
             )
         name = os.fspath(DATASETS[name].fetch(data_home(), on_progress))
-    manifest = read_manifest(name, group_by=group_by)
-    notes = check_manifest(manifest)
-    if split_if_missing:
-        manifest = split_manifest(manifest, val=val, test=test, seed=seed)
-        # What looked wrong before the split may be mended by it, and the other way round: ask about what is used.
-        notes = check_manifest(manifest)
-    return replace(manifest, notes=tuple(dict.fromkeys(notes)))
+    return name
