@@ -141,7 +141,11 @@ def _is_misspelt(name: str, usual: str, totals: Mapping[str, int]) -> bool:
     # Names that differ in a number mean it: level1, level2.
     if not rare or re.sub(r"\d", "", name) == re.sub(r"\d", "", usual):
         return False
-    return SequenceMatcher(None, _squeeze(name), _squeeze(usual), autojunk=False).ratio() > _ALIKE
+    first, second = _squeeze(name), _squeeze(usual)
+    swapped = len(first) == len(second) > 3 and sorted(first) == sorted(second)
+    if swapped and sum(a != b for a, b in zip(first, second, strict=True)) == 2:
+        return True
+    return SequenceMatcher(None, first, second, autojunk=False).ratio() > _ALIKE
 
 
 def _squeeze(name: str) -> str:

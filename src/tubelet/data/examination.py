@@ -34,20 +34,20 @@ _USUAL_FPS = (4.0, 240.0)
 """Frames a second outside of which a clip was probably told the wrong rate."""
 
 _SUFFIXES = {
-    "mov": {".mp4", ".mov", ".m4v", ".3gp", ".3g2", ".qt", ".mj2", ".f4v"},
-    "matroska": {".mkv", ".webm", ".mka", ".mk3d"},
-    "avi": {".avi", ".divx"},
-    "mpegts": {".ts", ".m2ts", ".mts", ".m2t"},
-    "mpeg": {".mpg", ".mpeg", ".vob", ".m2p"},
-    "flv": {".flv"},
-    "gif": {".gif"},
-    "asf": {".wmv", ".asf"},
-    "ogg": {".ogv", ".ogg"},
-    "h264": {".h264", ".264", ".avc"},
-    "hevc": {".hevc", ".h265", ".265"},
-    "apng": {".png", ".apng"},
+    "mov": (".mp4", ".mov", ".m4v", ".3gp", ".3g2", ".qt", ".mj2", ".f4v"),
+    "matroska": (".mkv", ".webm", ".mka", ".mk3d"),
+    "avi": (".avi", ".divx"),
+    "mpegts": (".ts", ".m2ts", ".mts", ".m2t"),
+    "mpeg": (".mpg", ".mpeg", ".vob", ".m2p"),
+    "flv": (".flv",),
+    "gif": (".gif",),
+    "asf": (".wmv", ".asf"),
+    "ogg": (".ogv", ".ogg"),
+    "h264": (".h264", ".264", ".avc"),
+    "hevc": (".hevc", ".h265", ".265"),
+    "apng": (".png", ".apng"),
 }
-"""Endings that files of each kind usually have."""
+"""Endings that files of each kind usually have, the commonest first."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ class Examiner:
         start_s, end_s = sample.span_s
         # The last frame's end is not always known to the frame: one more is no mistake of the table's.
         latest_s = info.duration_s + (1 / info.fps if info.fps > 0 else 0.0)
-        if start_s >= info.duration_s or (sample.end_s is not None and end_s > latest_s):
+        is_part = sample.start_s is not None or sample.end_s is not None
+        if is_part and (start_s >= info.duration_s or (sample.end_s is not None and end_s > latest_s)):
             lasts = f"cannot use {sample.name!r} - it lasts {info.duration_s:.3f} s - mend start_s and end_s."
             return Examination(sample.name, (Problem(sample.name, "span", lasts),))
         first, last = _find_frames(video, start_s, end_s)
@@ -150,8 +151,8 @@ class Examiner:
             yield Problem(name, "variable_rate", uneven, is_error=False)
         path = Path(sample.source)
         kind = _sniff(path)
-        if kind and path.suffix.lower() not in _SUFFIXES.get(kind, {path.suffix.lower()}):
-            usual = sorted(_SUFFIXES[kind])[0]
+        if kind and path.suffix.lower() not in _SUFFIXES.get(kind, (path.suffix.lower(),)):
+            usual = _SUFFIXES[kind][0]
             named = (
                 f"{name!r} ends in '{path.suffix}' but holds {kind}, usually '{usual}': other programs may refuse it."
             )
