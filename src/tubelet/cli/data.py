@@ -52,23 +52,55 @@ class SplitOptions:
     test: float = 0.15
     """Share for the final figure."""
     folds: int = 0
-    """Make this many parts of equal size in place of val and test."""
-    fold: int = 0
-    """Which part is tested, 0 to folds - 1; val is taken out of the others."""
+    """Make this many parts of equal size in place of val and test: a column 'fold' says where a clip is tested."""
+    fold: int | None = None
+    """Write the splits of this one fold, 0 to folds - 1: it is tested, val is taken out of the others."""
     seed: int = 42
     """Another seed gives another, equally good division."""
+    files: bool = False
+    """Write a folder: train.csv, val.csv, test.csv; with --folds fold0.csv, fold1.csv ... with all splits of each."""
 
-    def divide(self, manifest: "Manifest") -> "Manifest":
-        """Divide as the options say; splits that the data states are given up."""
+    def divide(self, manifest: "Manifest", fold: int | None) -> "Manifest":
+        """Divide as the options say, or as one fold; splits that the data states are given up."""
         from dataclasses import replace
 
         from tubelet.data.splits import fold_manifest, split_manifest
 
-        if self.folds:
-            folded = fold_manifest(manifest, self.folds, self.fold, seed=self.seed)
+        if fold is not None:
+            folded = fold_manifest(manifest, self.folds, fold, seed=self.seed)
             return split_manifest(folded, val=self.val, test=0.0, seed=self.seed)
         samples = tuple(replace(sample, split=None) for sample in manifest.samples)
         return split_manifest(replace(manifest, samples=samples), val=self.val, test=self.test, seed=self.seed)
+
+    def write(self, manifest: "Manifest", output: Path) -> "list[tuple[Manifest, Path]]":
+        """Divide and write; return what was written where."""
+        from dataclasses import replace
+
+        from tubelet.data.division import check_output, write_division, write_parts
+        from tubelet.data.splits import choose_folds
+        from tubelet.errors import ConfigError
+
+        if self.fold is not None and not self.folds:
+            raise ConfigError(f"cannot take fold {self.fold} - of how many was not said - add --folds 5, say.")
+        check_output(manifest, output, is_folder=self.files)
+        if self.files and self.folds:
+            chosen = range(self.folds) if self.fold is None else [self.fold]
+            parts = [(self.divide(manifest, fold), output / f"fold{fold}.csv") for fold in chosen]
+            for part, path in parts:
+                write_division(part, path)
+            return parts
+        if self.folds and self.fold is None:
+            samples = tuple(replace(sample, split=None) for sample in manifest.samples)
+            folds = [str(fold) for fold in choose_folds(manifest, self.folds, seed=self.seed)]
+            undivided = replace(manifest, samples=samples)
+            write_division(undivided, output, {"fold": folds})
+            return [(undivided, output)]
+        divided = self.divide(manifest, self.fold)
+        if self.files:
+            write_parts(divided, output)
+        else:
+            write_division(divided, output)
+        return [(divided, output)]
 
 
 @data_app.command(name="list")
@@ -100,9 +132,16 @@ def check_data(
     """
     from tubelet.cli.data_tables import print_health
     from tubelet.cli.tables import track
+    from tubelet.data.division import write_manifest
     from tubelet.data.health import check_health
-    from tubelet.data.health_report import write_manifest, write_report
+    from tubelet.data.health_report import write_report
+    from tubelet.errors import ConfigError
 
+    if options.write_clean is not None and (options.write_clean.suffix.lower() != ".csv" or data.endswith(".npz")):
+        raise ConfigError(
+            f"cannot write the clean clips of {data!r} to '{options.write_clean}' - they go into a .csv table, which "
+            "cannot name rows of arrays - give a .csv file, for clips that are files."
+        )
     with track("checking", quiet=json) as on_step:
         checkup = check_health(data, on_step=on_step, lint=_lint, **options.to_arguments())
     if options.output is not None:
@@ -122,22 +161,21 @@ def _lint(classes: tuple[str, ...]) -> list[str]:
 def split_data(
     data: str, output: Path, *, options: Annotated[SplitOptions, Parameter(name="*")] = SplitOptions()
 ) -> None:
-    """Divide clips into train, val and test, or into folds: whole groups, each class in proportion; written as a table.
+    """Divide clips into train, val and test, or into folds: whole groups, each class in proportion.
 
     Parameters
     ----------
     data: str
-        Folder of class folders, CSV/TSV/JSONL manifest or known name.
+        Folder of class folders, CSV/TSV/JSONL manifest, .npz file or known name.
     output: Path
-        The table to write, a .csv file with a column 'split'.
+        The table to write, a .csv file with a column 'split'; an .npz file for arrays; a folder with --files.
     """
     from tubelet.cli.data_tables import print_split
     from tubelet.data.catalogue import open_data
-    from tubelet.data.health_report import write_manifest
 
-    manifest = options.divide(open_data(data, group_by=options.group_by, split_if_missing=False))
-    write_manifest(manifest.samples, output)
-    print_split(manifest, output)
+    manifest = open_data(data, group_by=options.group_by, split_if_missing=False)
+    for divided, path in options.write(manifest, output):
+        print_split(divided, path)
 
 
 @data_app.command(name="stats")

@@ -58,7 +58,9 @@ def print_split(manifest: Manifest, path: Path) -> None:
     """Print how many clips each split of a written table has."""
     console = Console(highlight=False, soft_wrap=True)
     for split, classes in manifest.counts().items():
-        console.print(f"  {split}: {sum(classes.values()):,} clips, {sum(map(bool, classes.values()))} classes")
+        count = sum(classes.values())
+        share = count / len(manifest.samples)
+        console.print(f"  {split}: {count:,} clips ({share:.1%}), {sum(map(bool, classes.values()))} classes")
     for note in manifest.notes:
         console.print(f"  note: {note}", style="yellow", markup=False)
     console.print(f"written to {path}", markup=False)

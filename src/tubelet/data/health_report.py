@@ -1,6 +1,5 @@
-"""Write what a check of a set found: health.json for programs, health.html to look at, the table of clean clips."""
+"""Write what a check of a set found: health.json for programs, health.html to look at."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -8,11 +7,9 @@ from tubelet import files
 from tubelet.data.examination import Examination, Problem
 from tubelet.data.health import Checkup
 from tubelet.data.manifest import Manifest
-from tubelet.data.sample import Sample
-from tubelet.errors import DataError
 from tubelet.report.page import Html, Picture, write_page
 
-__all__ = ["write_manifest", "write_report"]
+__all__ = ["write_report"]
 
 _MOST_ROWS = 500
 _MOST_CLASSES = 60
@@ -83,37 +80,3 @@ def _show_classes(checkup: Checkup) -> Iterator[Html]:
         pictures = Html("".join(Picture.of(thumb, name) for thumbs in shown for thumb in thumbs))
         figures.append(Html.tag("figure", pictures, Html.tag("figcaption", name)))
     yield Html.tag("div", *figures, kind="grid")
-
-
-def write_manifest(samples: Sequence[Sample], path: str | Path) -> None:
-    """Write samples as a table that `read_manifest` reads: path, label, split, group, span, and their other columns.
-
-    Args:
-        samples: videos or folders of frames, whole or in part.
-        path: a .csv file; its clips are named by absolute paths.
-
-    Raises:
-        DataError: rows of an array file, which no table can name.
-    """
-    path = Path(path)
-    if path.suffix.lower() != ".csv":
-        raise DataError(f"cannot write a table to {str(path)!r} - tables are .csv files - choose such a name.")
-    rows = [sample for sample in samples if sample.member is not None]
-    if rows:
-        raise DataError(
-            f"cannot write {rows[0].name!r} into a table - it is a row of an array file - keep the array file."
-        )
-    optional = {
-        "split": [sample.split or "" for sample in samples],
-        "group": [sample.group or "" for sample in samples],
-        "start_s": ["" if sample.start_s is None else repr(sample.start_s) for sample in samples],
-        "end_s": ["" if sample.end_s is None else repr(sample.end_s) for sample in samples],
-    }
-    columns = {name: values for name, values in optional.items() if any(values)}
-    extra = sorted({name for sample in samples for name in sample.metadata} - {"path", "label", *columns})
-    with files.write_whole(path, "w") as table:
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["path", "label", *columns, *extra])
-        for index, sample in enumerate(samples):
-            own = [values[index] for values in columns.values()]
-            writer.writerow([sample.source, sample.label, *own, *(sample.metadata.get(name, "") for name in extra)])

@@ -36,7 +36,7 @@ _SYNONYMS = {
     "label": ("class", "class_name", "category", "target", "action", "y"),
     "start_s": ("start", "begin", "start_time", "t_start"),
     "end_s": ("end", "stop", "end_time", "t_end"),
-    "split": ("subset", "set", "fold"),
+    "split": ("subset", "set"),
     "group": ("groups", "group_id"),
 }
 Row = tuple[int, Mapping[str, str]]

@@ -27,8 +27,10 @@ def draw_histograms(values: Mapping[str, Sequence[float]], path: Path_) -> None:
     for row, (name, numbers) in enumerate(shown.items()):
         axes = figure.add_subplot(len(shown), 1, row + 1)
         least, most = min(numbers), max(numbers)
-        spread = (least - 0.5, most + 0.5) if least == most else (least, most)
-        axes.hist(numbers, bins=min(40, max(len(set(numbers)), 5)), range=spread, color=BLUE)
+        # Rates that differ in the last digit are one rate, and no bins fit between them.
+        is_one = most - least <= 1e-6 * max(abs(most), 1.0)
+        spread = (least - 0.5, most + 0.5) if is_one else (least, most)
+        axes.hist(numbers, bins=5 if is_one else min(40, max(len(set(numbers)), 5)), range=spread, color=BLUE)
         median = float(np.median(numbers))
         axes.axvline(median, color=ORANGE, linewidth=1.5)
         axes.set_title(f"{name}: median {median:.4g}, {least:.4g} to {most:.4g}", loc="left", fontsize=10)
