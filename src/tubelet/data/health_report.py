@@ -1,12 +1,16 @@
 """Write what a check of a set found: health.json for programs, health.html to look at."""
 
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from tubelet import files
 from tubelet.data.examination import Examination, Problem
-from tubelet.data.health import Checkup
+from tubelet.data.health import Checkup, Health
 from tubelet.data.manifest import Manifest
+from tubelet.data.sample import Sample
 from tubelet.report.page import Html, Picture, write_page
 
 __all__ = ["write_report"]
@@ -25,8 +29,10 @@ def write_report(checkup: Checkup, folder: str | Path) -> None:
     """
     folder = Path(folder)
     health = checkup.health
-    files.write_json(folder / "health.json", health.to_dict())
-    by_name = {examination.source: examination for examination in checkup.examinations}
+    clips = [
+        _describe_clip(sample, own) for sample, own in zip(checkup.manifest.samples, checkup.examinations, strict=True)
+    ]
+    files.write_json(folder / "health.json", health.to_dict() | {"clips": clips})
     total = len(checkup.examinations)
     shortest, middle, longest = health.duration_s
     read = "every frame of each was decoded" if health.is_full else "32 frames of each were decoded"
@@ -34,30 +40,56 @@ def write_report(checkup: Checkup, folder: str | Path) -> None:
         f"{total:,} clips, {len(checkup.manifest.classes)} classes; {read}. "
         f"Seconds: {shortest:.2f} shortest, {middle:.2f} middle, {longest:.2f} longest."
     )
-    body = [
-        Html.tag("p", summary, kind="soft"),
-        *(Html.tag("p", remark.message, kind="odd") for remark in health.remarks),
-    ]
-    body += _list_problems("Cannot be used as it is", health.problems, by_name, "bad")
-    body += _list_problems("Odd, but readable", health.oddities, by_name, "odd")
+    body = [Html.tag("p", summary, kind="soft"), Html.tag("p", f"Paths start at {_find_root(health)}", kind="soft")]
+    body += [_count_kinds(health)] if health.problems or health.oddities or health.remarks else []
+    body += _list_remarks(health)
+    body += _list_problems("Cannot be used as it is", health.problems, checkup, "bad")
+    body += _list_problems("Odd, but readable", health.oddities, checkup, "odd")
     if not health.problems and not health.oddities:
         body.append(Html.tag("p", "Nothing wrong was found."))
     body += [Html.tag("h2", "Clips"), _count(checkup.manifest), *_show_classes(checkup)]
     write_page(folder / "health.html", f"Health of {Path(health.origin).name}", body)
 
 
-def _list_problems(
-    title: str, problems: Sequence[Problem], by_name: dict[str, Examination], kind: str
-) -> Iterator[Html]:
+def _describe_clip(sample: Sample, examination: Examination) -> dict[str, object]:
+    """State for programs what a clip is; what is not known is left out."""
+    info = examination.info
+    facts = {"source": sample.name, "label": sample.label, "split": sample.split, "group": sample.group}
+    read = asdict(info) if info is not None else {}
+    return {**facts, **read, "problems": [problem.code for problem in examination.problems]}
+
+
+def _find_root(health: Health) -> str:
+    origin = Path(health.origin)
+    return os.path.join(origin.parent if origin.is_file() else origin, "")  # noqa: PTH118 - with the separator
+
+
+def _count_kinds(health: Health) -> Html:
+    kinds = Counter(problem.code for problem in (*health.problems, *health.oddities, *health.remarks))
+    return Html.table(("found", "times"), [(code, f"{count:,}") for code, count in kinds.items()], numbers=[1])
+
+
+def _list_remarks(health: Health) -> Iterator[Html]:
+    if health.remarks:
+        yield Html.tag("h2", f"About the set: {len(health.remarks)}")
+        rows = [(Html.tag("span", remark.code, kind="odd"), remark.message) for remark in health.remarks]
+        yield Html.table(("what", "which"), rows, kind="cards")
+
+
+def _list_problems(title: str, problems: Sequence[Problem], checkup: Checkup, kind: str) -> Iterator[Html]:
+    """List problems with pictures of the clip and of those that it is compared with."""
     if not problems:
         return
     yield Html.tag("h2", f"{title}: {len(problems):,}")
+    root = _find_root(checkup.health)
+    by_name = {examination.source: examination.thumbs for examination in checkup.examinations}
     rows = []
     for problem in problems[:_MOST_ROWS]:
-        own = by_name.get(problem.source)
-        thumbs = Html("".join(Picture.of(thumb, problem.source) for thumb in own.thumbs)) if own else Html("")
-        rows.append((Html.tag("span", problem.code, kind=kind), problem.message, thumbs))
-    yield Html.table(("what", "which", "pictures"), rows)
+        shown = [name for name in (problem.source, *problem.others[:1]) if by_name.get(name)]
+        strips = [Html("".join(Picture.of(thumb, name) for thumb in by_name[name])) for name in dict.fromkeys(shown)]
+        pictures = Html("".join(Html.tag("div", strip) for strip in strips))
+        rows.append((Html.tag("span", problem.code, kind=kind), problem.message.replace(root, ""), pictures))
+    yield Html.table(("what", "which", "pictures"), rows, kind="cards")
     if len(problems) > _MOST_ROWS:
         yield Html.tag("p", f"and {len(problems) - _MOST_ROWS:,} more: health.json names all.", kind="soft")
 

@@ -14,6 +14,7 @@ from tubelet.data.dataset import open_sample
 from tubelet.data.examination import Examination, Examiner
 from tubelet.data.health import examine_all
 from tubelet.data.manifest import Manifest
+from tubelet.data.sample import Sample
 from tubelet.errors import DataError, TubeletError
 from tubelet.report.figures import draw_class_distribution, draw_contact_sheet
 from tubelet.report.histograms import draw_histograms
@@ -61,10 +62,12 @@ def write_statistics(
         raise DataError(
             f"cannot show {manifest.origin} - none of its {len(examinations)} clips can be read - check it."
         )
+    # Rows of arrays and images have no times of their own: those that are assumed are no fact about the set.
+    timed = [info for info in infos if info.codec not in ("raw", "images", "features")]
     values = {
-        "seconds": [info.duration_s for info in infos],
+        "seconds": [info.duration_s for info in timed],
         "frames": [float(info.num_frames) for info in infos],
-        "frames a second": [info.fps for info in infos],
+        "frames a second": [info.fps for info in timed],
         "short side in pixels": [float(min(info.height, info.width)) for info in infos],
     }
     facts: dict[str, Any] = {
@@ -75,7 +78,7 @@ def write_statistics(
         "codecs": dict(Counter(info.codec for info in infos)),
         "sizes": dict(Counter(f"{info.width}x{info.height}" for info in infos).most_common(20)),
         "groups": len({sample.group for sample in manifest.samples if sample.group is not None}),
-        **{name: _summarize(numbers) for name, numbers in values.items()},
+        **{name: _summarize(numbers) for name, numbers in values.items() if numbers},
     }
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / "stats.json", facts)
@@ -84,10 +87,11 @@ def write_statistics(
     _draw_sheet(manifest, shown, folder / "contact_sheet.png")
     unread = len(examinations) - len(infos)
     failed = f", {unread} could not be read" if unread else ""
-    seconds = facts["seconds"]
+    unit = "seconds" if timed else "frames"
+    length = facts[unit]
     return (
-        f"{len(infos):,} clips of {len(manifest.classes)} classes{failed}; {seconds['median']:.2f} s in the middle "
-        f"({seconds['least']:.2f} to {seconds['most']:.2f}); written to {folder}"
+        f"{len(infos):,} clips of {len(manifest.classes)} classes{failed}; {length['median']:.4g} {unit} in the middle "
+        f"({length['least']:.4g} to {length['most']:.4g}); written to {folder}"
     )
 
 
@@ -100,12 +104,18 @@ def _summarize(numbers: Sequence[float]) -> dict[str, float]:
     }
 
 
+def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """Choose samples from all over a list: neighbors are often cut from one recording."""
+    places = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
+    return [samples[place] for place in places]
+
+
 def _draw_sheet(manifest: Manifest, shown: int, path: Path) -> None:
     clips: list[Pixels] = []
     captions: list[str] = []
     for name in manifest.classes[:_MOST_CLASSES]:
         own = [sample for sample in manifest.samples if sample.label == name and sample.features is None]
-        for sample in own[:shown]:
+        for sample in _spread(own, shown):
             try:
                 with open_sample(sample) as video:
                     places = np.linspace(0, video.info.num_frames - 1, _FRAMES).round().astype(int)

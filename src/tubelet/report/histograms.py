@@ -29,11 +29,14 @@ def draw_histograms(values: Mapping[str, Sequence[float]], path: Path_) -> None:
         least, most = min(numbers), max(numbers)
         # Rates that differ in the last digit are one rate, and no bins fit between them.
         is_one = most - least <= 1e-6 * max(abs(most), 1.0)
-        spread = (least - 0.5, most + 0.5) if is_one else (least, most)
+        around = 0.1 * max(abs(most), 1.0)
+        spread = (least - around, most + around) if is_one else (least, most)
         axes.hist(numbers, bins=5 if is_one else min(40, max(len(set(numbers)), 5)), range=spread, color=BLUE)
         median = float(np.median(numbers))
         axes.axvline(median, color=ORANGE, linewidth=1.5)
-        axes.set_title(f"{name}: median {median:.4g}, {least:.4g} to {most:.4g}", loc="left", fontsize=10)
+        told = f"all {median:.4g}" if is_one else f"median {median:.4g}, {least:.4g} to {most:.4g}"
+        axes.set_title(f"{name}: {told}", loc="left", fontsize=10)
+        axes.set_ylabel("clips", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
     save_figure(figure, path)

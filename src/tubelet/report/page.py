@@ -19,6 +19,11 @@ th { color: var(--soft); font-weight: 600; } td.number { text-align: right; font
 p.soft, td.soft, figcaption { color: var(--soft); } .bad { color: var(--bad); } .odd { color: var(--odd); }
 img { display: inline-block; border-radius: 3px; margin: 0 2px 2px 0; max-width: 100%; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: .8rem; }
+td.name { min-width: 9rem; } td img { max-width: 6rem; } h2 + p.soft { margin-top: 0; }
+@media (max-width: 40rem) {
+  table.cards thead { display: none; } table.cards td { display: block; border: 0; padding: .1rem 0; min-width: 0; }
+  table.cards tr { display: block; border-bottom: 1px solid var(--line); padding: .5rem 0; }
+}
 figure { margin: 0; } figcaption { font-size: .85rem; }
 @media (prefers-color-scheme: dark) { :root { --line: #3d444d; --soft: #9aa4ae; --bad: #ff8a80; --odd: #e0a84a; } }
 """
@@ -42,8 +47,13 @@ class Html(str):
         return text if isinstance(text, cls) else html.escape(text.encode("utf-8", "replace").decode("utf-8"))
 
     @classmethod
-    def table(cls, head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> "Html":
-        """Make a table; `numbers` are the columns that are aligned to the right."""
+    def table(
+        cls, head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = (), kind: str = ""
+    ) -> "Html":
+        """Make a table; `numbers` are the columns that are aligned to the right; `kind` is its CSS class.
+
+        The rows of a table of kind `cards` stand one cell below the other where the screen is narrow.
+        """
         titles = cls("".join(cls.tag("th", title) for title in head))
         lines = [
             cls.tag(
@@ -53,7 +63,7 @@ class Html(str):
             for row in rows
         ]
         body = cls(cls.tag("thead", cls.tag("tr", titles)) + cls.tag("tbody", cls("".join(lines))))
-        return cls.tag("div", cls.tag("table", body), kind="wide")
+        return cls.tag("div", cls.tag("table", body, kind=kind), kind="wide")
 
 
 class Picture(Html):
