@@ -1,6 +1,7 @@
 """Plant defects into a clean set of clips, each of a kind that the check of a set must name."""
 
 import csv
+import os
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from tubelet.data.examination import Examination, Examiner
 from tubelet.video.source import Video
 from tubelet.video.synthetic import make_world
 
@@ -19,6 +21,15 @@ class Plant(NamedTuple):
 
     code: str
     name: str
+
+
+class Crasher(Examiner):
+    """Die of some clips, as a decoder with a fault would."""
+
+    def __call__(self, sample):
+        if "deadly" in sample.source:
+            os._exit(11)
+        return Examination(sample.name)
 
 
 Rows = list[dict[str, str]]

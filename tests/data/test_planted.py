@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planted import Garden, encode, make_clean, plant_copies, plant_files, plant_rows, write_rows
+from planted import Crasher, Garden, encode, make_clean, plant_copies, plant_files, plant_rows, write_rows
 from run_command import run
-from tubelet.data.health import check_health
+from tubelet.data.health import check_health, examine_all
+from tubelet.data.sample import Sample
 from tubelet.video.synthetic import make_world
 
 
@@ -51,6 +52,7 @@ def test_every_planted_defect_is_found_and_nothing_else(garden):
     assert len(garden.plants) + len(typos) >= 40
 
 
+@pytest.mark.slow
 def test_the_clean_table_has_no_error_left(garden, tmp_path, capsys):
     table = write_rows(garden.folder, garden.rows)
     clean = tmp_path / "clean.csv"
@@ -84,6 +86,29 @@ def test_directions_and_imbalance_are_remarked(tmp_path, capsys):
     health = json.loads(out)
     assert status == 0, health["problems"]
     assert {remark["code"] for remark in health["remarks"]} == {"imbalance", "few_clips", "mirrored_names"}
+
+
+@pytest.mark.slow
+def test_a_clip_that_kills_its_reader_is_named_and_the_others_are_read():
+    names = [f"/{number}.mp4" for number in range(12)]
+    names[5] = "/deadly.mp4"
+    found = list(examine_all(tuple(Sample(name, "a") for name in names), 2, Crasher()))
+    assert [own.source for own in found] == names
+    assert [[problem.code for problem in own.problems] for own in found] == [
+        ["crashed"] if name == "/deadly.mp4" else [] for name in names
+    ]
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_only_the_corrupted_sample_is_an_error(real_data, tmp_path):
+    endings = (".mp4", ".mkv", ".mov", ".gif", ".avi", ".webm")
+    clips = [path for name in ("samples", "torchcodec_resources") for path in sorted((real_data / name).iterdir())]
+    rows = [{"path": str(path), "label": path.parent.name} for path in clips if path.suffix in endings]
+    health = check_health(write_rows(tmp_path, rows), workers=2, full=True).health
+    assert [Path(problem.source).name for problem in health.problems] == ["corrupted.mp4"]
+    turned = {Path(problem.source).name for problem in health.oddities if problem.code == "rotated"}
+    assert {"video_90.mov", "nasa_13013_rotated.mp4"} >= turned >= {"video_90.mov"}
 
 
 @pytest.mark.real_data
