@@ -91,7 +91,7 @@ def check_health(
     Raises:
         DataError: no such data, or a manifest of which nothing can be read.
 
-    Cost: 20 ms a clip of 2 s and 128 pixels a side; with `full` as long as playing all clips at several hundred frames
+    Cost: 25 ms a clip of 2 s and 128 pixels a side; with `full` as long as playing all clips at several hundred frames
     a second.
     """
     manifest, unread = survey_manifest(find_data(data), group_by=group_by)
