@@ -132,7 +132,7 @@ def test_features_that_are_no_numbers_are_counted_not_used(tmp_path):
     assert isinstance(first.bad[0], BadSample)
     assert "no finite numbers" in first.bad[0].message
     assert second.bad == ()
-    problems = check_health(path, workers=1).problems
+    problems = check_health(path, workers=1).health.problems
     assert [problem.source.rpartition("[")[2] for problem in problems] == ["1]"]
 
 

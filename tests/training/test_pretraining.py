@@ -115,6 +115,7 @@ def test_a_training_and_a_further_pretraining_start_from_it(seen):
         assert all(torch.equal(model.state_dict()[key], value) for key, value in taken.items())
 
 
+@pytest.mark.slow
 def test_labels_play_no_part(source, seen, tmp_path):
     world = tmp_path / "world"
     shutil.copytree(Path(source).parent, world)
@@ -171,6 +172,7 @@ def test_what_is_hidden_is_learned_where_it_follows_from_what_is_seen():
     assert task.validate(held_out).loss < 0.5 * before
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run_whose_loss_gets_no_lower(source, tmp_path):
     recipe = replace(make_tiny_pretraining(source, epochs=20, patience=1), optimizer=PretrainingOptimizer(lr=1e-12))
     assert 2 <= pretrain(recipe=recipe, name="a", runs=tmp_path).epochs < 10
@@ -259,6 +261,7 @@ def test_without_a_mask_of_the_decoder_nothing_more_is_drawn_and_the_loss_is_as_
     assert torch.equal(torch.get_rng_state(), after)
 
 
+@pytest.mark.slow
 def test_a_run_in_which_the_decoder_leaves_out_half_says_so_and_learns_something_else(source, seen, tmp_path):
     recipe = make_tiny_pretraining(source)
     recipe = replace(recipe, model=replace(recipe.model, decoder_mask_ratio=0.5))

@@ -340,6 +340,7 @@ def test_a_run_that_recomputes_activations_ends_with_the_same_weights(source, tm
     assert (saved / "model/model.safetensors").read_bytes() == (plain / "model/model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_recomputing_may_be_switched_on_when_a_run_goes_on(source, tmp_path):
     recipe = make_tiny_recipe(source, epochs=1)
     train(recipe=recipe, name="run", runs=tmp_path)

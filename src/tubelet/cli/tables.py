@@ -16,7 +16,6 @@ from rich.table import Table
 from tubelet import files
 from tubelet.data.catalogue import DATASETS, find_on_disk
 from tubelet.data.catalogue.shelf import describe_size
-from tubelet.data.health import Health
 from tubelet.data.manifest import Manifest
 from tubelet.doctor import Finding
 from tubelet.errors import TubeletError
@@ -27,7 +26,6 @@ __all__ = [
     "print_datasets",
     "print_download",
     "print_findings",
-    "print_health",
     "print_predictions",
     "print_report",
     "track",
@@ -181,35 +179,6 @@ def print_download(name: str, manifest: Manifest, *, as_json: bool) -> None:
         console.print(f"note: {note}", style="yellow", markup=False)
     console.print(f"license: {entry.license}" + (f"; cite: {entry.citation}" if entry.citation else ""), markup=False)
     console.print(f"next: tubelet train {name}", markup=False)
-
-
-def print_health(health: Health, *, as_json: bool) -> int:
-    """Print what a set holds and what is wrong; return 1 where clips cannot be used, else 0."""
-    status = 1 if health.problems else 0
-    if as_json:
-        _print_json(health.to_dict())
-        return status
-    console = Console(highlight=False, soft_wrap=True)
-    total = sum(sum(split.values()) for split in health.counts.values())
-    console.print(f"{health.origin}: {total} clips", markup=False)
-    for split, classes in health.counts.items():
-        listed = ", ".join(f"{name} {count}" for name, count in list(classes.items())[:12])
-        console.print(f"  {split or 'no split'}: {sum(classes.values())} ({listed})", markup=False)
-    shortest, middle, longest = health.duration_s
-    console.print(f"  seconds: {shortest:.2f} shortest, {middle:.2f} middle, {longest:.2f} longest")
-    console.print(f"  codecs: {_join(health.codecs)}; sizes: {_join(health.sizes)}", markup=False)
-    for remark in health.remarks:
-        console.print(f"  note: {remark}", style="yellow", markup=False)
-    for problem in health.problems:
-        console.print(f"  {problem.code}: {problem.message}", style="red", markup=False)
-    read = "every frame of every clip decodes" if health.is_full else "every clip opens and the two frames tried decode"
-    advice = "." if health.is_full else "; --full tries every frame."
-    console.print(f"{len(health.problems)} clips cannot be used{advice}" if status else f"{read}{advice}")
-    return status
-
-
-def _join(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
 
 
 def print_findings(findings: list[Finding], *, as_json: bool) -> int:

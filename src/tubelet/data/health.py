@@ -1,40 +1,27 @@
-"""Examine a set of clips before hours are spent on it: labels first, then every file."""
+"""Examine a set of clips before hours are spent on it: labels first, then every file, then the set as a whole."""
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
-import numpy as np
-
-from tubelet.data.catalogue import Request, open_data
-from tubelet.data.dataset import open_sample
-from tubelet.data.features import read_features
-from tubelet.data.manifest import Manifest
+from tubelet.data import sample as listing
+from tubelet.data.catalogue import Request, find_data
+from tubelet.data.comparison import compare_channels, compare_content, compare_groups, doubt_classes
+from tubelet.data.examination import Examination, Examiner, Problem
+from tubelet.data.manifest import Manifest, find_contradictions, find_doubts, survey_manifest
 from tubelet.data.sample import Sample
-from tubelet.errors import TubeletError
-from tubelet.video.source import Video
-from tubelet.video.spec import InputSpec
 
-__all__ = ["Health", "Problem", "check_health", "examine_sample"]
+__all__ = ["Checkup", "Health", "Problem", "check_health", "examine_all"]
 
-FEW_CLIPS = 5
-IMBALANCE = 10
-_CHUNK_BYTES = 128 * 2**20
-"""Pixels that are held at once while every frame is decoded."""
+_CHUNK = 4
+"""Clips that a process examines before it reports."""
 
-
-@dataclass(frozen=True)
-class Problem:
-    """State one thing that is wrong with a clip or with the set."""
-
-    source: str
-    code: str
-    message: str
+Lint = Callable[[tuple[str, ...]], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -49,15 +36,35 @@ class Health:
     duration_s: tuple[float, float, float]
     """Shortest, middle and longest readable clip."""
     problems: tuple[Problem, ...]
-    """What is wrong with single clips: they cannot be read, end too early, or differ in kind from the others."""
-    remarks: tuple[str, ...]
-    """What does not stop a training but may spoil it."""
+    """What makes clips or splits unusable as they are."""
+    oddities: tuple[Problem, ...]
+    """What is odd about single clips, and can be read all the same."""
+    remarks: tuple[Problem, ...]
+    """What does not stop a training but may spoil it; about no single clip."""
     is_full: bool = False
-    """Every frame of every clip was decoded; otherwise two of each, which misses damage elsewhere."""
+    """Every frame of every clip was decoded; otherwise 32 of each, which misses damage elsewhere."""
 
     def to_dict(self) -> dict[str, Any]:
         """Turn into JSON values."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """Hold what a check found, clip by clip: for reports and clean lists."""
+
+    health: Health
+    manifest: Manifest
+    examinations: tuple[Examination, ...]
+    """In the order of the manifest's samples."""
+
+    def list_clean(self) -> tuple[Sample, ...]:
+        """List the samples without an error: of what is doubled or torn, the part that can stay."""
+        problems = self.health.problems
+        bad = {name for problem in problems for name in problem.dropped or (problem.source,)}
+        # What is listed twice is left out but for the first.
+        clean = {sample.name: sample for sample in reversed(self.manifest.samples) if sample.name not in bad}
+        return tuple(sample for sample in self.manifest.samples if clean.get(sample.name) is sample)
 
 
 def check_health(
@@ -66,123 +73,97 @@ def check_health(
     group_by: str | None = None,
     workers: int = 2,
     full: bool = False,
+    least_frames: int = 1,
+    lint: Lint = lambda _classes: (),
     on_step: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Health:
-    """Check labels, splits and groups, then open every clip and decode two of its frames, or all.
-
-    A clip is also a problem where its labelled part goes past its end, or where it has another number of channels than
-    most.
+) -> Checkup:
+    """Check labels, splits and groups, then open every clip, decode 32 of its frames, and compare all with all.
 
     Args:
         data: a folder of class folders, a manifest, an .npz file, or a name of the catalogue.
         group_by: column whose values must not be spread over splits.
         workers: processes that open clips; 1 works in this one.
-        full: decode every frame, or every image of a folder, in place of one in the middle and the last one.
+        full: decode every frame, or every image of a folder.
+        least_frames: clips of fewer frames are called short.
+        lint: says what is odd about class names.
         on_step: called with (done, total) after each clip.
 
     Raises:
-        DataError: a manifest that contradicts itself, with file and line.
+        DataError: no such data, or a manifest of which nothing can be read.
 
-    Cost: some 20 ms a clip; with `full` as long as playing all clips at several hundred frames a second.
+    Cost: 25 ms a clip of 2 s and 128 pixels a side; with `full` as long as playing all clips at several hundred frames
+    a second.
     """
-    manifest = open_data(data, group_by=group_by, split_if_missing=False, request=Request(offline=True))
-    findings: list[dict[str, Any] | Problem] = []
-    for done, finding in enumerate(_examine_all(manifest.samples, workers, full), 1):
-        findings.append(finding)
+    manifest, unread = survey_manifest(find_data(data, Request(offline=True)), group_by=group_by)
+    examinations: list[Examination] = []
+    for done, examination in enumerate(examine_all(manifest.samples, workers, Examiner(full, least_frames)), 1):
+        examinations.append(examination)
         on_step(done, len(manifest.samples))
-    problems = [finding for finding in findings if isinstance(finding, Problem)]
-    problems += _compare_channels(manifest.samples, findings)
-    good = [finding for finding in findings if isinstance(finding, dict)]
-    durations = sorted(finding["duration_s"] for finding in good) or [0.0]
-    return Health(
+    found = [_adopt(manifest, problem) for problem in (*unread, *find_contradictions(manifest))]
+    # A clip that is listed twice is examined twice, and wrong once.
+    found += dict.fromkeys(problem for examination in examinations for problem in examination.problems)
+    found += compare_channels(examinations)
+    found += compare_content(manifest.samples, examinations)
+    found += compare_groups(manifest)
+    good = [examination.info for examination in examinations if examination.info is not None]
+    durations = sorted(info.duration_s for info in good) or [0.0]
+    health = Health(
         origin=manifest.origin,
         counts=manifest.counts(),
-        codecs=dict(Counter(finding["codec"] for finding in good)),
-        sizes=dict(Counter(finding["size"] for finding in good).most_common(10)),
+        codecs=dict(Counter(info.codec for info in good)),
+        sizes=dict(Counter(f"{info.width}x{info.height}" for info in good).most_common(10)),
         duration_s=(durations[0], durations[len(durations) // 2], durations[-1]),
-        problems=tuple(problems),
-        remarks=(*manifest.notes, *_remark(manifest)),
+        problems=tuple(problem for problem in found if problem.is_error),
+        oddities=tuple(problem for problem in found if not problem.is_error),
+        remarks=tuple(_remark(manifest, lint)),
         is_full=full,
     )
+    return Checkup(health, manifest, tuple(examinations))
 
 
-def _examine_all(samples: tuple[Sample, ...], workers: int, full: bool) -> Iterable[dict[str, Any] | Problem]:
-    examine = partial(examine_sample, full=full)
+def examine_all(samples: tuple[Sample, ...], workers: int, examine: Examiner) -> Iterable[Examination]:
+    """Examine clips in order, in as many processes; 1 works in this one. A clip that ends its process is named."""
     if workers <= 1:
         yield from map(examine, samples)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(examine, samples, chunksize=4)
+    rest = samples
+    while rest:
+        done = 0
+        try:
+            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+                for examination in pool.map(examine, rest, chunksize=_CHUNK):
+                    yield examination
+                    done += 1
+        except BrokenProcessPool:
+            # One of the next brought a process down, by a fault of the decoder or for want of memory: which one?
+            suspects = rest[done : done + workers * _CHUNK]
+            yield from (_examine_alone(sample, examine) for sample in suspects)
+            done += len(suspects)
+        rest = rest[done:]
 
 
-def examine_sample(sample: Sample, *, full: bool = False) -> dict[str, Any] | Problem:
-    """Open one clip and decode a frame in its middle and its last one, where damage shows; or every frame."""
+def _examine_alone(sample: Sample, examine: Examiner) -> Examination:
+    """Examine a clip in a process of its own, which may die of it."""
     try:
-        if sample.features is not None:
-            (rows,) = read_features(
-                sample, InputSpec(frames=sample.features.frames), generator=np.random.default_rng(0)
-            )
-            return {
-                "codec": "features",
-                "size": f"{rows.shape[1]} a frame",
-                "duration_s": 0.0,
-                "channels": rows.shape[1],
-            }
-        with open_sample(sample) as video:
-            info = video.info
-            start_s, end_s = sample.span_s
-            # The last frame's end is not always known to the frame: one more is no mistake of the table's.
-            latest_s = info.duration_s + (1 / info.fps if info.fps > 0 else 0.0)
-            if start_s >= info.duration_s or (sample.end_s is not None and end_s > latest_s):
-                return Problem(
-                    sample.name,
-                    "span",
-                    f"cannot use {sample.name!r} - it lasts {info.duration_s:.3f} s - mend start_s and end_s.",
-                )
-            first, last = _find_frames(video, start_s, end_s)
-            _decode(video, first, last, full)
-    except TubeletError as error:
-        return Problem(sample.name, error.code, str(error))
-    size = f"{info.width}x{info.height}"
-    return {"codec": info.codec, "size": size, "duration_s": info.duration_s, "channels": info.channels}
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            return pool.submit(examine, sample).result()
+    except BrokenProcessPool:
+        message = f"cannot use {sample.name!r} - reading it ends the process (a fault, or no memory) - convert it."
+        return Examination(sample.name, (Problem(sample.name, "crashed", message),))
 
 
-def _find_frames(video: Video, start_s: float, end_s: float) -> tuple[int, int]:
-    """Return the first and the last frame of a time span; at least one frame."""
-    first, end = np.searchsorted(video.times_s, [start_s, end_s]).tolist()
-    first = min(first, video.info.num_frames - 1)
-    return first, max(end - 1, first)
+def _adopt(manifest: Manifest, problem: listing.Problem) -> Problem:
+    """Turn what is wrong with the list of clips into what is wrong with clips."""
+    names = problem.names or (manifest.origin,)
+    dropped = () if problem.code == "listed_twice" else names
+    return Problem(names[0], problem.code, str(problem), True, names[1:2], dropped or (manifest.origin,))
 
 
-def _decode(video: Video, first: int, last: int, full: bool) -> None:
-    if not full:
-        video.frames_at([(first + last + 1) // 2, last])
-        return
-    info = video.info
-    step = max(_CHUNK_BYTES // (info.height * info.width * info.channels), 1)
-    for start in range(first, last + 1, step):
-        video.frames_at(range(start, min(start + step, last + 1)))
-
-
-def _compare_channels(samples: Iterable[Sample], findings: Iterable[dict[str, Any] | Problem]) -> Iterable[Problem]:
-    """Name the clips that no model could take together with most of the others."""
-    found = [
-        (sample, finding["channels"])
-        for sample, finding in zip(samples, findings, strict=True)
-        if isinstance(finding, dict)
-    ]
-    usual = Counter(channels for _, channels in found).most_common(1)
-    for sample, channels in found:
-        if channels != usual[0][0]:
-            message = f"cannot use {sample.name!r} - it has {channels} channels, most clips have {usual[0][0]}"
-            yield Problem(sample.name, "channels", f"{message} - convert it, or keep it in a set of its own.")
-
-
-def _remark(manifest: Manifest) -> Iterable[str]:
-    totals = Counter(sample.label for sample in manifest.samples)
-    most, least = max(totals.values()), min(totals.values())
-    if least < FEW_CLIPS:
-        few = [name for name, count in totals.items() if count < FEW_CLIPS]
-        yield f"{len(few)} classes have fewer than {FEW_CLIPS} clips, such as '{few[0]}': too few to learn or to judge."
-    if most > IMBALANCE * least:
-        yield f"the largest class has {most / least:.0f} times the clips of the smallest: read macro F1, not accuracy."
+def _remark(manifest: Manifest, lint: Lint) -> Iterator[Problem]:
+    """Name what is about no single clip."""
+    # What is torn over splits was named as an error, clip by clip.
+    doubts = [doubt for doubt in find_doubts(manifest) if doubt[0] in ("absent_class", "one_class")]
+    doubts += doubt_classes(manifest)
+    doubts += [("mirrored_names", text) for text in lint(manifest.classes)]
+    yield from (Problem(manifest.origin, "note", text, is_error=False) for text in manifest.notes)
+    yield from (Problem(manifest.origin, code, text, is_error=False) for code, text in doubts)

@@ -26,7 +26,17 @@ from tubelet.data.tables import TABLE_SUFFIXES, read_table
 from tubelet.errors import DataError, name_nearest
 from tubelet.video.decoders.images import list_images
 
-__all__ = ["UNSPLIT", "Manifest", "Sample", "check_manifest", "group_samples", "read_manifest"]
+__all__ = [
+    "UNSPLIT",
+    "Manifest",
+    "Sample",
+    "check_manifest",
+    "find_contradictions",
+    "find_doubts",
+    "group_samples",
+    "read_manifest",
+    "survey_manifest",
+]
 
 UNSPLIT = "unsplit"
 """What counts call the samples that have no split yet."""
@@ -134,12 +144,25 @@ def read_manifest(source: str | Path, *, group_by: str | None = None) -> Manifes
 
     Cost: one pass over the names; no video is opened. 10,000 lines take about 0.2 s.
     """
+    manifest, problems = survey_manifest(source, group_by=group_by)
+    check_problems(manifest.origin, problems or list(_compare_parts(manifest.samples)))
+    return manifest
+
+
+def survey_manifest(source: str | Path, *, group_by: str | None = None) -> tuple[Manifest, list[Problem]]:
+    """Read what can be read, as `read_manifest` does, and return the lines that cannot beside it.
+
+    Samples that contradict each other are kept: `find_contradictions` names them.
+
+    Raises:
+        DataError: nothing there, an unknown kind of file, no line that can be used, or a `group_by` column that does
+            not exist.
+    """
     path = Path(os.path.abspath(source))  # noqa: PTH100 - resolve() would replace links by what they point to
     reading = _read(path)
     samples = tuple(group_samples(path, reading.samples, group_by))
-    check_problems(path, list(_find_contradictions(samples)))
     classes = reading.classes or tuple(sorted({sample.label for sample in samples}))
-    return Manifest(samples, classes, str(path), reading.notes)
+    return Manifest(samples, classes, str(path), reading.notes), list(reading.problems)
 
 
 def _read(path: Path) -> Reading:
@@ -186,7 +209,27 @@ def group_samples(path: Path, samples: Sequence[Sample], group_by: str | None) -
         yield replace(sample, group=sample.metadata[group_by])
 
 
-def _find_contradictions(samples: Sequence[Sample]) -> Iterator[Problem]:
+def find_contradictions(manifest: Manifest) -> list[Problem]:
+    """Name the samples that contradict each other or the class list, and a split that is stated for some only."""
+    problems = list(_compare_parts(manifest.samples))
+    known = set(manifest.classes)
+    problems += [
+        Problem(
+            f"'{sample.name}' has the label '{sample.label}', which is no class.",
+            sample.line,
+            "unknown_label",
+            (sample.name,),
+        )
+        for sample in manifest.samples
+        if sample.label not in known
+    ]
+    undecided = [sample for sample in manifest.samples if sample.split is None]
+    if undecided and len(undecided) < len(manifest.samples):
+        problems.append(_describe_undecided(manifest, undecided))
+    return problems
+
+
+def _compare_parts(samples: Sequence[Sample]) -> Iterator[Problem]:
     """Name samples that share pixels and differ in label or split."""
     by_pixels: dict[tuple[str, str | None, int | None], list[Sample]] = {}
     for sample in samples:
@@ -207,18 +250,24 @@ def _find_contradictions(samples: Sequence[Sample]) -> Iterator[Problem]:
 def _compare(one: Sample, other: Sample) -> Iterator[Problem]:
     first, second = sorted((one, other), key=lambda sample: sample.line or 0)
     where = f" (line {first.line})" if first.line else ""
+    names = (second.name, first.name)
     if first.label != second.label:
         yield Problem(
-            f"'{second.name}' is '{second.label}' and also '{first.label}'{where} - keep one label.", second.line
+            f"'{second.name}' is '{second.label}' and also '{first.label}'{where} - keep one label.",
+            second.line,
+            "other_label",
+            names,
         )
     if first.split != second.split:
         yield Problem(
             f"'{second.name}' is in split '{second.split}' and also in '{first.split}'{where} - keep one split, "
             "or the model is judged on what it was trained on.",
             second.line,
+            "other_split",
+            names,
         )
     if (first.label, first.split, first.span_s) == (second.label, second.split, second.span_s):
-        yield Problem(f"'{second.name}' is listed twice{where} - remove one.", second.line)
+        yield Problem(f"'{second.name}' is listed twice{where} - remove one.", second.line, "listed_twice", names)
 
 
 def check_manifest(manifest: Manifest) -> tuple[str, ...]:
@@ -232,19 +281,8 @@ def check_manifest(manifest: Manifest) -> tuple[str, ...]:
 
     Cost: one look at each file's entry (about 10 us on a local disk); no video is opened.
     """
-    problems = list(_find_contradictions(manifest.samples))
-    known = set(manifest.classes)
-    problems += [
-        Problem(f"'{sample.name}' has the label '{sample.label}', which is no class.", sample.line)
-        for sample in manifest.samples
-        if sample.label not in known
-    ]
-    undecided = [sample for sample in manifest.samples if sample.split is None]
-    if undecided and len(undecided) < len(manifest.samples):
-        problems.append(_describe_undecided(manifest, undecided))
-    problems += _find_absent(manifest.samples)
-    check_problems(manifest.origin, problems)
-    return (*manifest.notes, *_suspect(manifest))
+    check_problems(manifest.origin, [*find_contradictions(manifest), *_find_absent(manifest.samples)])
+    return (*manifest.notes, *(text for _, text in find_doubts(manifest)))
 
 
 def _describe_undecided(manifest: Manifest, undecided: Sequence[Sample]) -> Problem:
@@ -252,6 +290,8 @@ def _describe_undecided(manifest: Manifest, undecided: Sequence[Sample]) -> Prob
         f"{len(undecided)} of {len(manifest.samples)} samples have no split, the others do - "
         "state it for all, or for none to have it chosen.",
         undecided[0].line,
+        "no_split",
+        tuple(sample.name for sample in undecided),
     )
 
 
@@ -276,22 +316,28 @@ def _find_absent(samples: Sequence[Sample]) -> Iterator[Problem]:
                 yield Problem(f"'{path}' is {kind} - restore or remove it.", sample.line)
 
 
-def _suspect(manifest: Manifest) -> Iterator[str]:
-    """Name what would make a figure doubtful."""
+def find_doubts(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Name what would make a figure doubtful, as (code, text)."""
     for split, counts in manifest.counts().items():
         empty = [name for name, count in counts.items() if count == 0]
         if empty:
-            yield f"{len(empty)} of {len(counts)} classes have no sample in '{split}': {quote_some(empty)}"
+            yield (
+                "absent_class",
+                f"{len(empty)} of {len(counts)} classes have no sample in '{split}': {quote_some(empty)}",
+            )
     if len(manifest.classes) == 1:
-        yield f"there is one class only, '{manifest.classes[0]}': nothing can be learned from it"
+        yield "one_class", f"there is one class only, '{manifest.classes[0]}': nothing can be learned from it"
     ordered = sorted(manifest.classes, key=lambda name: (name.casefold(), name))
     for one, other in pairwise(ordered):
         if one.casefold() == other.casefold():
-            yield f"classes '{one}' and '{other}' differ in upper and lower case only"
-    for kind, members in (("groups", _splits_of_groups(manifest)), ("videos", _splits_of_videos(manifest))):
+            yield "label_typo", f"classes '{one}' and '{other}' differ in upper and lower case only"
+    for kind, members in (("group", _splits_of_groups(manifest)), ("video", _splits_of_videos(manifest))):
         torn = [name for name, splits in members.items() if len(splits) > 1]
         if torn:
-            yield f"{len(torn)} of {len(members)} {kind} lie in several splits ({quote_some(torn)}): accuracy flatters"
+            text = (
+                f"{len(torn)} of {len(members)} {kind}s lie in several splits ({quote_some(torn)}): accuracy flatters"
+            )
+            yield f"{kind}_leak", text
 
 
 def _splits_of_groups(manifest: Manifest) -> dict[str, set[str | None]]:

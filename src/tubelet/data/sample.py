@@ -88,6 +88,8 @@ class Reading(NamedTuple):
     """What was passed over, and why: for people."""
     classes: tuple[str, ...] | None = None
     """The class list where the source fixes its order; None: sorted labels."""
+    problems: "tuple[Problem, ...]" = ()
+    """Lines that cannot be used; the samples are those of the others."""
 
 
 class Problem(NamedTuple):
@@ -97,6 +99,13 @@ class Problem(NamedTuple):
     """What is wrong and what to do."""
     line: int | None = None
     """Line of the manifest, counted from 1."""
+    code: str = "bad_line"
+    """What kind of thing it is, for programs."""
+    names: tuple[str, ...] = ()
+    """The samples that it is about."""
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.text}" if self.line else self.text
 
 
 def check_problems(origin: str | Path, problems: Sequence[Problem]) -> None:
@@ -107,7 +116,7 @@ def check_problems(origin: str | Path, problems: Sequence[Problem]) -> None:
     """
     if not problems:
         return
-    lines = [f"line {problem.line}: {problem.text}" if problem.line else problem.text for problem in problems]
+    lines = [str(problem) for problem in problems]
     if len(lines) == 1:
         raise DataError(f"cannot use '{origin}' - {lines[0]}")
     listed = "\n  ".join(lines[:_MAX_LISTED])

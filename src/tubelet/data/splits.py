@@ -17,7 +17,7 @@ from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample, quote_some
 from tubelet.errors import ConfigError, DataError
 
-__all__ = ["fold_manifest", "split_manifest"]
+__all__ = ["choose_folds", "fold_manifest", "split_manifest"]
 
 _MAX_PASSES = 20
 
@@ -78,13 +78,26 @@ def fold_manifest(manifest: Manifest, folds: int, fold: int, *, seed: int = 42) 
     """
     if folds < 2 or not 0 <= fold < folds:
         raise ConfigError(f"fold must be 0 to folds - 1, folds 2 or more - found fold {fold} of {folds}.")
-    parts = {str(index): 1.0 / folds for index in range(folds)}
-    chosen = _assign(manifest, manifest.samples, parts, seed)
+    chosen = choose_folds(manifest, folds, seed=seed)
     samples = tuple(
-        replace(sample, split="test" if chosen[_group_of(manifest, sample)] == str(fold) else "train")
-        for sample in manifest.samples
+        replace(sample, split="test" if own == fold else "train")
+        for sample, own in zip(manifest.samples, chosen, strict=True)
     )
     return replace(manifest, samples=samples)
+
+
+def choose_folds(manifest: Manifest, folds: int, *, seed: int = 42) -> tuple[int, ...]:
+    """Choose for each sample the fold of a cross-validation in which it is tested, 0 to folds - 1.
+
+    Raises:
+        ConfigError: a number of folds below 2.
+        DataError: fewer groups than folds.
+    """
+    if folds < 2:
+        raise ConfigError(f"folds must be 2 or more - found {folds} - ask for 5, say.")
+    parts = {str(index): 1.0 / folds for index in range(folds)}
+    chosen = _assign(manifest, manifest.samples, parts, seed)
+    return tuple(int(chosen[_group_of(manifest, sample)]) for sample in manifest.samples)
 
 
 def _divide(manifest: Manifest, samples: Sequence[Sample], shares: Mapping[str, float], seed: int) -> Manifest:
@@ -96,7 +109,27 @@ def _divide(manifest: Manifest, samples: Sequence[Sample], shares: Mapping[str, 
         replace(sample, split=chosen[_group_of(manifest, sample)]) if sample.split == former else sample
         for sample in manifest.samples
     )
-    return replace(manifest, samples=divided, notes=(*manifest.notes, *_report(manifest, samples, len(wanted))))
+    notes = [*_report(manifest, samples, len(wanted)), *_report_shares(samples, chosen, manifest, wanted)]
+    return replace(manifest, samples=divided, notes=(*manifest.notes, *notes))
+
+
+def _report_shares(
+    samples: Sequence[Sample], chosen: Mapping[str, str], manifest: Manifest, wanted: Mapping[str, float]
+) -> list[str]:
+    """Name the splits that are far from their share because no group is torn."""
+    groups = Counter(_group_of(manifest, sample) for sample in samples)
+    held: Counter[str] = Counter()
+    for name, count in groups.items():
+        held[chosen[name]] += count
+    largest, count = groups.most_common(1)[0]
+    if count == 1:
+        return []
+    return [
+        f"'{split}' has {held[split] / len(samples):.0%} of the clips in place of {share:.0%}, because groups are "
+        f"never torn; the largest, {largest}, has {count}"
+        for split, share in wanted.items()
+        if abs(held[split] / len(samples) - share) > 0.5 * share
+    ]
 
 
 def _report(manifest: Manifest, samples: Sequence[Sample], parts: int) -> list[str]:

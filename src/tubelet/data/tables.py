@@ -39,17 +39,17 @@ _SYNONYMS = {
     "label": ("class", "class_name", "category", "target", "action", "y"),
     "start_s": ("start", "begin", "start_time", "t_start"),
     "end_s": ("end", "stop", "end_time", "t_end"),
-    "split": ("subset", "set", "fold"),
+    "split": ("subset", "set"),
     "group": ("groups", "group_id"),
 }
 Row = tuple[int, Mapping[str, str]]
 
 
 def read_table(path: Path) -> Reading:
-    """Read the samples of a CSV, TSV or JSON-lines file, in the order of its lines.
+    """Read the samples of a CSV, TSV or JSON-lines file, in the order of its lines, and name the lines without one.
 
     Raises:
-        DataError: a file that is no such table, or lines that cannot be used: all of them, by number.
+        DataError: a file that is no such table, or one of which no line can be used.
     """
     text = _read_text(path)
     problems: list[Problem] = []
@@ -67,12 +67,13 @@ def read_table(path: Path) -> Reading:
             samples.append(_make_sample(folder, line, row))
         except DataError as error:
             problems.append(Problem(str(error), line))
-    check_problems(path, problems)
     if not samples:
+        check_problems(path, problems)
         raise DataError(
             f"cannot use '{path}' - it states no clip - write one line for each clip below the column names."
         )
-    return Reading(tuple(samples), tuple(_suspect_columns(list(columns))), _find_classes(path, samples))
+    notes, classes = tuple(_suspect_columns(list(columns))), _find_classes(path, samples)
+    return Reading(tuple(samples), notes, classes, problems=tuple(problems))
 
 
 def write_table(path: Path, samples: Iterable[Sample]) -> None:

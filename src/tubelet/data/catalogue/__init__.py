@@ -27,6 +27,7 @@ __all__ = [
     "Request",
     "data_home",
     "fetch_dataset",
+    "find_data",
     "find_on_disk",
     "open_data",
     "register_dataset",
@@ -58,24 +59,8 @@ def open_data(
         DataError: no such source, or one that contradicts itself; with file and line.
         ConfigError: an official split that the source does not have.
     """
-    name = os.fspath(source)
-    if not name:
-        raise DataError("cannot open data - none was named - give a folder of class folders, a manifest, or a name.")
-    lacking: list[str] = []
-    if not Path(name).exists():
-        if name not in DATASETS:
-            near = name_nearest(name, DATASETS) or "."
-            raise DataError(
-                f"cannot open data {name!r} - neither a path nor a known name{near} Known names: {', '.join(DATASETS)}."
-            )
-        table = fetch_dataset(name, request)
-        name, lacking = os.fspath(table), describe_missing(table) if table.is_relative_to(data_home()) else []
-    elif request.fold != 1:
-        raise ConfigError(
-            f"split {request.fold} of {name!r} was asked for - only data sets of the catalogue have numbered splits - "
-            "leave out --fold, and state splits in the data."
-        )
-    manifest = read_manifest(name, group_by=group_by)
+    path, lacking = _find(source, request)
+    manifest = read_manifest(path, group_by=group_by)
     manifest = replace(manifest, notes=(*manifest.notes, *lacking))
     notes = check_manifest(manifest)
     if split_if_missing:
@@ -83,6 +68,37 @@ def open_data(
         # What looked wrong before the split may be mended by it, and the other way round: ask about what is used.
         notes = check_manifest(manifest)
     return replace(manifest, notes=tuple(dict.fromkeys(notes)))
+
+
+def find_data(source: str | os.PathLike[str], request: Request = DEFAULT_REQUEST) -> str:
+    """Return the path of labelled clips that are given by path or by name; what is known by name is made or fetched.
+
+    Raises:
+        DataError: no such path, and no such name.
+        ConfigError: an official split that the source does not have.
+    """
+    return _find(source, request)[0]
+
+
+def _find(source: str | os.PathLike[str], request: Request) -> tuple[str, list[str]]:
+    """Return the path of labelled clips, and what a set of the catalogue lacks."""
+    name = os.fspath(source)
+    if not name:
+        raise DataError("cannot open data - none was named - give a folder of class folders, a manifest, or a name.")
+    if Path(name).exists():
+        if request.fold != 1:
+            raise ConfigError(
+                f"split {request.fold} of {name!r} was asked for - only data sets of the catalogue have numbered "
+                "splits - leave out --fold, and state splits in the data."
+            )
+        return name, []
+    if name not in DATASETS:
+        near = name_nearest(name, DATASETS) or "."
+        raise DataError(
+            f"cannot open data {name!r} - neither a path nor a known name{near} Known names: {', '.join(DATASETS)}."
+        )
+    table = fetch_dataset(name, request)
+    return os.fspath(table), describe_missing(table) if table.is_relative_to(data_home()) else []
 
 
 def fetch_dataset(name: str, request: Request = DEFAULT_REQUEST) -> Path:
