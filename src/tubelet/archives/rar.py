@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -127,8 +128,6 @@ def _read_properties(lines: IO[bytes] | None) -> Iterator[dict[str, str]]:
 
 def _unpack(command: list[str], folder: Path, guard: Guard, on_progress: OnProgress) -> None:
     with _start(command, folder, guard) as running:
-        # One byte more, so that the measurement tells why it stopped.
-        _limit_files(running.process.pid, guard.allowed_bytes + 1)
         while running.process.poll() is None:
             started = time.monotonic()
             size_bytes = _measure(folder)
@@ -143,13 +142,12 @@ def _unpack(command: list[str], folder: Path, guard: Guard, on_progress: OnProgr
         guard.count(_measure(folder))
 
 
-def _limit_files(pid: int, size_bytes: int) -> None:
-    """Let the system stop a program that writes a file beyond a size, between two measurements."""
-    if sys.platform == "linux":
-        import resource
+def _limit_files(size_bytes: int) -> None:
+    """Let the system stop this process when it writes a file beyond a size, between two measurements."""
+    import resource
 
-        with suppress(OSError, ValueError):
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
 
 
 def _compare(folder: Path, listed: dict[str, bool], guard: Guard) -> None:
@@ -196,6 +194,8 @@ def _start(command: list[str], folder: Path | None, guard: Guard) -> Iterator[_R
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL if folder else subprocess.PIPE,
             stderr=complaints,
+            # One byte more than allowed, so that the measurement tells why it stopped.
+            preexec_fn=partial(_limit_files, guard.allowed_bytes + 1) if folder and sys.platform == "linux" else None,  # noqa: PLW1509
         )
         running = _Running(process, time.monotonic())
         is_done = threading.Event()

@@ -50,8 +50,8 @@ MOVING_SHAPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "i3d_nano": {"training.epochs": 4},
         "frame_transformer_nano": {**_SHORT, "training.epochs": 14},
         "cnn_transformer_nano": {},
-        "cnn_gru_nano": {**_SHORT, "training.epochs": 20},
-        "cnn_lstm_nano": {**_SHORT, "training.epochs": 20},
+        "cnn_gru_nano": {**_SHORT, "training.epochs": 15},
+        "cnn_lstm_nano": {**_SHORT, "training.epochs": 15},
     }
 )
 """For each model that learns `moving-shapes` from scratch in a minute or two, where its recipe differs."""
