@@ -176,6 +176,7 @@ def test_what_the_system_refuses_is_one_message(tmp_path, capsys, small_run):
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_reader_who_leaves_early_ends_the_command_quietly(small_run, tmp_path):
     # More than a small pipe and the reader's buffer hold: the command cannot be through before the reader is gone.
     many = [write_clip(tmp_path / "clip.mp4")] * 300
