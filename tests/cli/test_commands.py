@@ -66,6 +66,7 @@ def test_pretrain_says_what_it_looks_at_and_what_comes_next(world, tmp_path, cap
     assert f"tubelet train DATA --weights {tmp_path / 'seen'}" in err
 
 
+@pytest.mark.slow
 def test_a_run_is_not_replaced_unless_it_is_asked_for(world, config, tmp_path, capsys):
     options = ["train", world, "--config", config, "--runs", tmp_path, "--name", "a", "--epochs", 1, "--json"]
     assert run(*options, capsys=capsys)[0] == 0
@@ -224,6 +225,7 @@ def test_names_that_are_no_text_are_printed_and_written(small_run, tmp_path):
     assert [Path(row["source"]).name for row in read_scores(scores)] == [f"broken {ODD_NAME}", ODD_NAME]
 
 
+@pytest.mark.slow
 def test_a_training_on_names_that_are_no_text_ends_with_all_its_tables(config, tmp_path, capsys):
     for label in ("walk", "run"):
         for split in ("train", "val", "test"):

@@ -120,16 +120,12 @@ DISTINCT = find_distinct()
 every_card = pytest.mark.parametrize("name", NAMES)
 FAST = {name for name in DISTINCT if "nano" in name or name in OWN_SIZE}
 FASTEST = {
-    "vivit_nano_joint",
     "vivit_nano_factorized_encoder",
     "timesformer_nano_divided",
     "videomae_nano",
-    "vjepa2_nano",
-    "i3d_nano",
     "frame_transformer_nano",
-    "cnn_gru_nano",
 }
-"""What is exported each time, one or two of a family; exporting takes seconds."""
+"""What is exported each time; exporting takes seconds."""
 
 
 def mark(names, fast=FAST):

@@ -72,6 +72,7 @@ def test_the_clean_table_has_no_error_left(garden, tmp_path, capsys):
     assert "&lt;b&gt;&amp;amp;.mp4" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", ["moving-shapes", "order", "color-shortcut"])
 def test_worlds_are_clean(world, tmp_path):
     health = check_health(make_world(world, tmp_path / "set", clips=48), workers=1).health

@@ -73,7 +73,9 @@ def check_labels_apart(figure, axes):
     assert all(one.y0 >= other.y1 - 1 for one, other in pairwise(rows))
 
 
-@pytest.mark.parametrize("count", [1, 2, 8, 20, 21, 45, 60, 101, 400])
+@pytest.mark.parametrize(
+    "count", [1, 2, 20, 21, *(pytest.param(n, marks=pytest.mark.slow) for n in (8, 45, 60, 101, 400))]
+)
 def test_a_confusion_matrix_is_readable_at_any_number_of_classes(tmp_path, drawn, count):
     draw_confusion(make_matrix(count), make_names(count), tmp_path / "confusion.png")
     check_picture(tmp_path / "confusion.png")

@@ -161,6 +161,7 @@ def make_gratings(count, generator):
     return Batch(torch.from_numpy(pixels.astype(np.uint8)), torch.zeros(count, dtype=torch.int64), torch.arange(count))
 
 
+@pytest.mark.slow
 def test_what_is_hidden_is_learned_where_it_follows_from_what_is_seen():
     generator, task = np.random.default_rng(0), make_task()
     batches, held_out = [make_gratings(16, generator) for _ in range(40)], [make_gratings(16, generator)]
@@ -211,6 +212,7 @@ def test_a_pretraining_on_a_list_of_paths_goes_on_with_it(videos, tmp_path):
         pretrain(paths[1:], name="a", runs=tmp_path, resume=True)
 
 
+@pytest.mark.slow
 def test_all_clips_may_be_learned_from(videos, tmp_path):
     recipe = make_tiny_pretraining(os.fspath(videos), epochs=1)
     recipe = replace(recipe, data=replace(recipe.data, val_fraction=0.0))

@@ -25,6 +25,7 @@ def check_equal(outcome: dict) -> None:
         assert killed["leftovers"] == []
 
 
+@pytest.mark.slow
 def test_a_run_killed_twice_ends_with_the_same_bits(tmp_path):
     outcome = run_with_kills(tmp_path, kills=2, seed=1, workers=0)
     assert outcome["kills"] == 2
