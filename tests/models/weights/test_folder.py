@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -364,3 +365,14 @@ def test_a_model_with_other_settings_than_the_folder_is_warned_of(tmp_path):
     model = create_model("videomae_base", 2, **sizes, heads=3, eps=1e-12, final_eps=1e-5)
     with pytest.warns(UserWarning, match=r"was made with heads 2 \(here 3\)"):
         load_weights(model, tmp_path / "folder")
+
+
+def test_the_short_side_of_a_crop_that_is_no_square_goes_there_and_back(tmp_path):
+    sizes = {"frames": 4, "height": 16, "width": 24, "tubelet": (2, 8, 8), "dim": 24, "depth": 1, "heads": 2}
+    model = create_model("videomae_base", 2, **sizes, mlp_dim=32, final_eps=1e-5)
+    spec = InputSpec(frames=4, height=16, width=24)
+    with pytest.raises(ConfigError, match=r"just far enough to cover 16 x 24"):
+        write_folder(model, spec, ("run", "walk"), tmp_path / "folder")
+    for short in (24, 30):
+        write_folder(model, replace(spec, short_side=short), ("run", "walk"), tmp_path / "folder")
+        assert tubelet.load(tmp_path / "folder", device="cpu").input_spec.short_side == short

@@ -92,7 +92,7 @@ def _name_file(title: str, name: str) -> Iterator[None]:
     except CheckpointError:
         raise
     except (TubeletError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-        raise CheckpointError(f"cannot load {title!r} - its {name} says: {error} - fetch it again.") from None
+        raise CheckpointError(f"cannot load {title!r} - its {name} says: {error} - correct it.") from None
 
 
 def read_folder(found: WeightFiles) -> FolderModel:
@@ -215,7 +215,9 @@ def _read_geometry(stated: Mapping[str, Any], spec: InputSpec, title: str) -> In
         return spec
     if short is None:
         return replace(spec, fit="stretch")
-    return replace(spec, fit="crop", short_side=int(short) if int(short) > max(model) else None)
+    # Where a square is cut from frames that just cover it, both ways of saying so are one.
+    needs_side = int(short) >= max(model) and (int(short), int(short)) != model
+    return replace(spec, fit="crop", short_side=int(short) if needs_side else None)
 
 
 def _name_sides(size: Any) -> Mapping[str, Any]:
@@ -294,8 +296,13 @@ def _describe_input(spec: InputSpec) -> dict[str, Any]:
             f"transformers has no preprocessing with frame differences - found differences={spec.differences} - keep "
             "this model in tubelet's own format."
         )
+    if spec.fit == "crop" and spec.short_side is None and spec.height != spec.width:
+        raise ConfigError(
+            f"transformers cannot scale frames just far enough to cover {spec.height} x {spec.width} (height, width) - "
+            "it scales the short side - state input.short_side, or keep this model in tubelet's own format."
+        )
     crop = {"height": spec.height, "width": spec.width}
-    short = spec.short_side or max(spec.height, spec.width)
+    short = spec.short_side or spec.height
     return {
         "image_processor_type": "VideoMAEImageProcessor",
         "do_resize": True,

@@ -25,7 +25,7 @@ from warnings import warn
 
 from tubelet.errors import ConfigError
 from tubelet.models.videomae_config import PretrainingConfig, VideoMAEConfig
-from tubelet.models.weights.rules import Rule, Schema, join, recast, same
+from tubelet.models.weights.rules import Rule, Schema, carry, join, recast, same
 from tubelet.models.weights.settings import HUB_KEY, choose_gelu, name_gelu, to_pair
 
 __all__ = ["describe", "make_classifier_schema", "make_pretraining_schemas", "make_schemas", "plan_changes"]
@@ -63,7 +63,7 @@ def make_schemas(config: VideoMAEConfig) -> tuple[Schema, ...]:
         Schema(
             "a VideoMAE pre-training of tubelet",
             r"narrow\.weight",
-            tuple(Rule((key,), (key,), _pass) for key in _list_own_encoder(config)),
+            tuple(Rule((key,), (key,), carry) for key in _list_own_encoder(config)),
             ignored=r"norm\..*|narrow\..*|mask_token|decoder\..*",
             fresh=r"(norm|head)\..*",
         ),
@@ -148,10 +148,6 @@ def make_pretraining_schemas(config: PretrainingConfig) -> tuple[Schema, ...]:
     )
 
 
-def _pass(*values: Any) -> tuple[Any, ...]:
-    return values
-
-
 def _list_own_encoder(config: VideoMAEConfig) -> list[str]:
     """List the templates of our own encoder's weights, to take them from a pre-training of our own."""
     layers = ["attention.norm", "attention.out", "mlp.norm", "mlp.widen", "mlp.narrow"]
@@ -184,7 +180,7 @@ def _name_blocks(config: VideoMAEConfig, ours: str, theirs: str, column: int) ->
         rules += same(f"{ours}.attention.qkv", f"{stem}.qkv", ("weight",))
     if config.qkv_bias == "query_value":
         for own, *names in _BIASES:
-            rules.append(Rule((f"{ours}.attention.qkv.{own}",), (f"{stem}.{names[column]}",), _pass, _pass))
+            rules.append(Rule((f"{ours}.attention.qkv.{own}",), (f"{stem}.{names[column]}",), carry, carry))
     return tuple(rules)
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from tubelet.errors import CheckpointError, ConfigError
 from tubelet.models.vivit_config import ViViTConfig
-from tubelet.models.weights.rules import Rule, Schema, cut, join, recast, same
+from tubelet.models.weights.rules import Rule, Schema, carry, cut, join, recast, same
 from tubelet.models.weights.settings import MEMORY_NAMES, choose_gelu, name_gelu, to_pair
 from tubelet.shapes import Size3
 
@@ -91,9 +91,9 @@ def make_official(config: ViViTConfig) -> Schema:
             "kt kh kw channel dim -> dim (channel kt kh kw)" if config.tokenizer == "tubelet" else _FLAT_KERNEL,
             **({"kt": kt, "kh": kh, "kw": kw} if config.tokenizer == "tubelet" else {"kh": kh, "kw": kw}),
         ),
-        Rule(("embedding.project.bias",), ("embedding/bias",), _pass),
+        Rule(("embedding.project.bias",), ("embedding/bias",), carry),
         recast("head.weight", "output_projection/kernel", "dim classes -> classes dim"),
-        Rule(("head.bias",), ("output_projection/bias",), _pass),
+        Rule(("head.bias",), ("output_projection/bias",), carry),
     ]
     t, h, w = config.grid
     token = config.pooling == "token"
@@ -110,10 +110,6 @@ def make_official(config: ViViTConfig) -> Schema:
 
 
 _FLAT_KERNEL = "kh kw channel dim -> dim (channel kh kw)"
-
-
-def _pass(value: Tensor) -> tuple[Tensor, ...]:
-    return (value,)
 
 
 def _name_encoder(ours: str, theirs: str, config: ViViTConfig, size: Size3, class_token: str | None) -> list[Rule]:
@@ -137,14 +133,14 @@ def _name_encoder(ours: str, theirs: str, config: ViViTConfig, size: Size3, clas
     for layer, place in (("widen", 0), ("narrow", 1)):
         stem = f"{their_block}/{mlp}/Dense_{place}"
         rules.append(recast(f"{block}.mlp.{layer}.weight", f"{stem}/kernel", "inner outer -> outer inner"))
-        rules.append(Rule((f"{block}.mlp.{layer}.bias",), (f"{stem}/bias",), _pass))
+        rules.append(Rule((f"{block}.mlp.{layer}.bias",), (f"{stem}/bias",), carry))
     return rules
 
 
 def _name_norm(ours: str, theirs: str) -> list[Rule]:
     return [
-        Rule((f"{ours}.weight",), (f"{theirs}/scale",), _pass),
-        Rule((f"{ours}.bias",), (f"{theirs}/bias",), _pass),
+        Rule((f"{ours}.weight",), (f"{theirs}/scale",), carry),
+        Rule((f"{ours}.bias",), (f"{theirs}/bias",), carry),
     ]
 
 
@@ -159,7 +155,7 @@ def _name_attention(ours: str, theirs: str, heads: int, has_bias: bool) -> list[
     rules = [
         Rule((f"{ours}.qkv.weight",), tuple(f"{name}/kernel" for name in names), fuse_kernels),
         recast(f"{ours}.out.weight", f"{theirs}/out/kernel", "heads size dim -> dim (heads size)", heads=heads),
-        Rule((f"{ours}.out.bias",), (f"{theirs}/out/bias",), _pass),
+        Rule((f"{ours}.out.bias",), (f"{theirs}/out/bias",), carry),
     ]
     if has_bias:
         rules.append(Rule((f"{ours}.qkv.bias",), tuple(f"{name}/bias" for name in names), fuse_biases))
