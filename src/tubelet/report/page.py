@@ -15,11 +15,13 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; p
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 table { border-collapse: collapse; width: 100%; } .wide { overflow-x: auto; }
 th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { color: var(--soft); font-weight: 600; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+th { color: var(--soft); font-weight: 600; }
+th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; }
 p.soft, td.soft, figcaption { color: var(--soft); } .bad { color: var(--bad); } .odd { color: var(--odd); }
 img { display: inline-block; border-radius: 3px; margin: 0 2px 2px 0; max-width: 100%; }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: .8rem; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: .8rem; }
 td.name { min-width: 9rem; } td img { max-width: 6rem; } h2 + p.soft { margin-top: 0; }
+td .bad, td .odd { white-space: nowrap; } table.cards td:nth-child(3) { min-width: 19.5rem; } .grid img { width: 31%; }
 @media (max-width: 40rem) {
   table.cards thead { display: none; } table.cards td { display: block; border: 0; padding: .1rem 0; min-width: 0; }
   table.cards tr { display: block; border-bottom: 1px solid var(--line); padding: .5rem 0; }
@@ -54,7 +56,9 @@ class Html(str):
 
         The rows of a table of kind `cards` stand one cell below the other where the screen is narrow.
         """
-        titles = cls("".join(cls.tag("th", title) for title in head))
+        titles = cls(
+            "".join(cls.tag("th", title, kind="number" if i in numbers else "") for i, title in enumerate(head))
+        )
         lines = [
             cls.tag(
                 "tr",
