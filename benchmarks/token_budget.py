@@ -34,7 +34,8 @@ from torch import Tensor
 from tubelet import create_model, train
 from tubelet.classifier import Classifier
 from tubelet.data.catalogue import open_data
-from tubelet.data.dataset import ClipDataset, EpochOrder, LoaderOptions, make_loader
+from tubelet.data.dataset import ClipDataset
+from tubelet.data.loader import EpochOrder, LoaderOptions, make_loader
 from tubelet.evaluation.evaluate import prepare_evaluation
 from tubelet.models.blocks import Attention
 from tubelet.models.vivit import ViViT
@@ -147,7 +148,7 @@ def read_clips(classifier: Classifier) -> tuple[Tensor, Tensor]:
     manifest = open_data("moving-shapes")
     spec = classifier.input_spec
     dataset = ClipDataset(manifest.select("test"), manifest, spec, partial(prepare_evaluation, spec=spec))
-    loader = make_loader(dataset, EpochOrder(len(dataset), BATCH, None), LoaderOptions(BATCH, 0, "pyav", 0))
+    loader = make_loader(dataset, EpochOrder(len(dataset), BATCH, None), LoaderOptions(batch=BATCH))
     clips, labels = zip(*((normalize(batch.clips, spec), batch.labels) for batch in loader), strict=True)
     return torch.cat(clips), torch.cat(labels)
 

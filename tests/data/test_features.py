@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from tubelet.data.dataset import BadSample, ClipDataset, EpochOrder, LoaderOptions, make_loader
+from tubelet.data.dataset import BadSample, ClipDataset
 from tubelet.data.features import check_kind, choose_rows, find_shape, measure_features, read_features
 from tubelet.data.health import check_health
+from tubelet.data.loader import EpochOrder, LoaderOptions, make_loader
 from tubelet.data.manifest import read_manifest
 from tubelet.data.sample import FeatureShape
 from tubelet.errors import DataError

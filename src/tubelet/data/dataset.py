@@ -10,8 +10,8 @@ number of workers nor an interruption changes what is seen. A clip that cannot b
 becomes a `BadSample` that travels with the batch and is counted.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,9 +20,10 @@ import torch
 from jaxtyping import Float32, Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, get_worker_info
 
 from tubelet.data.arrays import load_row
+from tubelet.data.clip_cache import ClipCache
 from tubelet.data.features import Features, read_features
 from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample
@@ -36,15 +37,12 @@ __all__ = [
     "BadSample",
     "Batch",
     "ClipDataset",
-    "EpochOrder",
-    "LoaderOptions",
+    "Item",
+    "collate",
     "find_span",
-    "make_loader",
     "open_sample",
     "read_views",
 ]
-
-LOADER_TIMEOUT_S = 300
 
 Clips = UInt8[Tensor, "..."] | Float32[Tensor, "..."]
 """Fitted clips (row, time, height, width, channel): uint8 pixels, or float32 features of height and width 1."""
@@ -61,16 +59,6 @@ class BadSample:
     name: str
     code: str
     message: str
-
-
-@dataclass(frozen=True)
-class LoaderOptions:
-    """State how clips are read."""
-
-    batch: int = 16
-    workers: int = 0
-    decoder: str = "pyav"
-    cache_mb: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +85,12 @@ def open_sample(sample: Sample, decoder: str = "pyav") -> Video:
     return Video(sample.source, decoder=decoder)
 
 
+Item = tuple[int, "Clips | BadSample", int]
+"""A sample as a loader takes it: (index, clips or why there are none, label)."""
+
+
 @dataclass
-class ClipDataset(Dataset[tuple[int, "Clips | BadSample", int]]):
+class ClipDataset(Dataset[Item]):
     """Read samples as fitted clips.
 
     Args:
@@ -108,6 +100,7 @@ class ClipDataset(Dataset[tuple[int, "Clips | BadSample", int]]):
         prepare: pixels and label to what the batch holds (fitting, augmentation).
         views: clips a sample; more than one only in evaluation.
         is_training: draw frames at random (per sample, epoch and seed) instead of at fixed places.
+        cache: where decoded clips are kept for the next epoch; it changes no pixel.
     """
 
     samples: Sequence[Sample]
@@ -118,14 +111,12 @@ class ClipDataset(Dataset[tuple[int, "Clips | BadSample", int]]):
     is_training: bool = False
     seed: int = 0
     decoder: str = "pyav"
-    cache_bytes: int = 0
-    _cache: dict[int, tuple[VideoInfo, Float64[np.ndarray, " frame"], Pixels]] = field(default_factory=dict, repr=False)
-    _cached_bytes: int = 0
+    cache: ClipCache | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[int, "Clips | BadSample", int]:
+    def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, index = key
         sample = self.samples[index]
         generator = np.random.default_rng([self.seed, epoch, index])
@@ -141,46 +132,42 @@ class ClipDataset(Dataset[tuple[int, "Clips | BadSample", int]]):
 
     def _read(self, index: int, sample: Sample, generator: np.random.Generator) -> list[Pixels] | list[Features]:
         """Return the pixels, or the features, of each view."""
+        choose = partial(plan, spec=self.spec, views=self.views, training=self.is_training, generator=generator)
         if sample.features is not None:
             return read_features(
                 sample, self.spec, views=self.views, training=self.is_training, generator=generator
             )  # the whole array stays in memory as it is: there is nothing to cache
-        if index in self._cache:
-            info, times_s, whole = self._cache[index]
-            return [whole[row] for row in self._plan(sample, info, times_s, generator)]
+        kept = self.cache.find(index) if self.cache else None
+        if kept is not None:
+            info, pixels = kept
+            return [pixels[row] for row in choose(info)]
         with open_sample(sample, self.decoder) as video:
-            rows = self._plan(sample, video.info, video.times_s, generator)
-            kept = self._decode_whole(video)
-            if kept is None:
-                return read_views(video, rows)
-            self._cache[index] = (video.info, video.times_s, kept)
-            return [kept[row] for row in rows]
+            first, last = find_span(sample, video.times_s)
+            part = _cut(video.info, last - first)
+            rows = choose(part)
+            whole = self._keep(index, video, part, first) if sample.row is None else None
+            return read_views(video, rows + first) if whole is None else [whole[row] for row in rows]
 
-    def _decode_whole(self, video: Video) -> Pixels | None:
-        """Decode every frame where there is room to keep them; a clip with a damaged frame is not kept.
+    def _keep(self, index: int, video: Video, part: VideoInfo, first: int) -> Pixels | None:
+        """Decode every frame of the labelled part where there is room to keep them; a damaged clip is not kept.
 
         So a clip counts as bad if the frames that are wanted do not decode, whatever the size of the cache.
         """
-        info = video.info
-        size = info.num_frames * info.height * info.width * info.channels
-        if self._cached_bytes + size > self.cache_bytes:
+        size_bytes = part.num_frames * part.height * part.width * part.channels
+        if self.cache is None or not self.cache.has_room(size_bytes):
             return None
         try:
-            whole = video.frames().pixels
+            whole = video.frames_at(range(first, first + part.num_frames)).pixels
         except VideoError:
             return None
-        self._cached_bytes += size
+        worker = get_worker_info()
+        self.cache.keep(index, part, whole, 0 if worker is None else worker.id)
         return whole
 
-    def _plan(
-        self, sample: Sample, info: VideoInfo, times_s: Float64[np.ndarray, " frame"], generator: np.random.Generator
-    ) -> Int64[np.ndarray, "views frames"]:
-        first, last = find_span(sample, times_s)
-        count = last - first
-        part = replace(info, num_frames=count, duration_s=info.duration_s * count / info.num_frames)
-        indices = plan(part, self.spec, views=self.views, training=self.is_training, generator=generator)
-        shifted: Int64[np.ndarray, "views frames"] = indices + first
-        return shifted
+
+def _cut(info: VideoInfo, num_frames: int) -> VideoInfo:
+    """Describe a part of a video by its number of frames."""
+    return replace(info, num_frames=num_frames, duration_s=info.duration_s * num_frames / info.num_frames)
 
 
 def read_views(video: Video, rows: Int64[np.ndarray, "views frames"]) -> list[Pixels]:
@@ -205,53 +192,8 @@ def find_span(sample: Sample, times_s: Float64[np.ndarray, " frame"]) -> tuple[i
     return first, last
 
 
-class EpochOrder(Sampler[list[tuple[int, int]]]):
-    """Give the batches of one epoch after another, each epoch in an order of its own, from any batch on.
-
-    Args:
-        count: number of samples.
-        batch: samples in one batch; the last one may be smaller.
-        seed: with the epoch, all that the order depends on; None keeps the samples in place.
-    """
-
-    def __init__(self, count: int, batch: int, seed: int | None) -> None:
-        self.count = count
-        self.batch = batch
-        self.seed = seed
-        self.epoch = 0
-        self.first_batch = 0
-
-    def start(self, epoch: int, first_batch: int = 0) -> None:
-        """Choose where the next iteration begins."""
-        self.epoch = epoch
-        self.first_batch = first_batch
-
-    def __len__(self) -> int:
-        return -(-self.count // self.batch) - self.first_batch
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.arange(self.count)
-        if self.seed is not None:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
-        for first in range(self.first_batch * self.batch, self.count, self.batch):
-            yield [(self.epoch, int(index)) for index in order[first : first + self.batch]]
-
-
-def make_loader(dataset: ClipDataset, order: EpochOrder, options: LoaderOptions) -> "DataLoader[Batch]":
-    """Make a loader whose stream of samples does not depend on the number of workers."""
-    dataset.cache_bytes = options.cache_mb * 1_000_000 // max(options.workers, 1)
-    return DataLoader(
-        dataset,  # type: ignore[arg-type]  # typed by what it yields: batches
-        batch_sampler=order,
-        num_workers=options.workers,
-        collate_fn=partial(_collate, spec=dataset.spec),
-        persistent_workers=options.workers > 0,
-        timeout=LOADER_TIMEOUT_S if options.workers else 0,
-        pin_memory=torch.cuda.is_available(),
-    )
-
-
-def _collate(items: list[tuple[int, "Clips | BadSample", int]], spec: InputSpec) -> Batch:
+def collate(items: list[Item], spec: InputSpec) -> Batch:
+    """Put samples together to a batch; those that could not be read are listed beside it."""
     bad = tuple(clips for _, clips, _ in items if isinstance(clips, BadSample))
     good = [(index, clips, label) for index, clips, label in items if not isinstance(clips, BadSample)]
     rows = [clips for _, clips, _ in good]

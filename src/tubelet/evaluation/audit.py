@@ -8,8 +8,8 @@ import numpy as np
 
 from tubelet.classifier import Classifier
 from tubelet.data.catalogue import Request, open_data
-from tubelet.data.dataset import LoaderOptions
 from tubelet.data.features import check_kind
+from tubelet.data.loader import LoaderOptions
 from tubelet.data.manifest import Manifest
 from tubelet.errors import ConfigError, DataError
 from tubelet.evaluation.evaluate import score_samples

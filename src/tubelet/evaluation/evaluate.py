@@ -20,8 +20,9 @@ from tubelet.classifier import Classifier
 from tubelet.config import read_config
 from tubelet.data.assignments import apply_assignments, find_trained, read_assignments
 from tubelet.data.catalogue import DATASETS, Request, open_data
-from tubelet.data.dataset import BadSample, ClipDataset, EpochOrder, LoaderOptions, make_loader
+from tubelet.data.dataset import BadSample, ClipDataset
 from tubelet.data.features import Features, check_kind
+from tubelet.data.loader import EpochOrder, LoaderOptions, make_loader
 from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample, normalize_split
 from tubelet.errors import ConfigError, DataError
@@ -153,7 +154,8 @@ def score_samples(
     prepare = partial(prepare_evaluation, spec=classifier.input_spec, order=order)
     dataset = ClipDataset(samples, manifest, classifier.input_spec, prepare, views=views, decoder=options.decoder)
     loader = make_loader(dataset, EpochOrder(len(samples), options.batch, None), options)
-    scores, labels, indices, bad = [], [], [], []
+    scores, labels, indices = [], [], []
+    bad: list[BadSample] = []
     done = 0
     for batch in loader:
         bad.extend(batch.bad)

@@ -43,7 +43,11 @@ class DataRecipe:
     decoder: str = "pyav"
     """Which backend reads video: pyav, torchcodec or decord."""
     cache_mb: int = 1024
-    """Megabytes of decoded clips kept in memory over all workers; 0 decodes anew in every epoch."""
+    """Megabytes of decoded clips kept for the next epoch, shared by all workers; 0 decodes anew in every epoch."""
+    cache_folder: str = ""
+    """Folder on a fast disk that holds them, for sets larger than memory; nothing keeps them in memory."""
+    timeout_s: int = 300
+    """Seconds that a batch may take before the run stops and names the clip; at least 1."""
 
     def __post_init__(self) -> None:
         if self.val_fraction < 0 or self.test_fraction < 0 or self.val_fraction + self.test_fraction >= 1:
@@ -53,6 +57,8 @@ class DataRecipe:
             )
         if self.workers < 0 or self.cache_mb < 0:
             raise ConfigError("data.workers and data.cache_mb count things - found a negative number - give 0 or more.")
+        if self.timeout_s < 1:
+            raise ConfigError(f"data.timeout_s must be at least 1 - found {self.timeout_s} - no wait is without end.")
 
 
 @dataclass(frozen=True)

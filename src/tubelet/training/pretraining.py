@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tubelet.config import override
 from tubelet.data.dataset import Batch
+from tubelet.data.loader import ClipLoader
 from tubelet.data.manifest import Manifest
 from tubelet.data.splits import split_manifest
 from tubelet.data.unlabelled import list_clips, open_unlabelled
@@ -33,7 +34,7 @@ from tubelet.report.figures import draw_contact_sheet
 from tubelet.training.loop import Totals, autocast
 from tubelet.training.opening import Place, go_on, keep_if_begun, make_request, set_determinism, start_anew
 from tubelet.training.progress import QUIET, Listener
-from tubelet.training.session import Loader, Session, describe_epoch, list_sizes
+from tubelet.training.session import Session, describe_epoch, list_sizes
 from tubelet.transforms.preparation import DIFFERENCE_GAIN, normalize
 from tubelet.video.spec import InputSpec
 
@@ -182,7 +183,7 @@ class Pretrainer(Session[PretrainingRecipe]):
     def _list_remarks(self) -> tuple[str, ...]:
         return self.manifest.notes
 
-    def _validate(self, loader: Loader) -> Totals:
+    def _validate(self, loader: ClipLoader) -> Totals:
         return self.task.validate(loader)
 
     def _keep(self, row: dict[str, float]) -> None:

@@ -12,8 +12,9 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
 from tubelet.config import flatten
-from tubelet.data.dataset import BadSample, Batch, ClipDataset, EpochOrder, LoaderOptions, make_loader
+from tubelet.data.dataset import BadSample, ClipDataset
 from tubelet.data.features import Features
+from tubelet.data.loader import ClipLoader, EpochOrder, LoaderOptions, make_loader
 from tubelet.data.manifest import Manifest
 from tubelet.errors import TrainingError
 from tubelet.evaluation.evaluate import prepare_evaluation
@@ -34,12 +35,12 @@ from tubelet.video.spec import InputSpec
 __all__ = ["FREE_FIELDS", "Session", "describe_epoch", "list_sizes", "prepare_training"]
 
 FREE_FIELDS = frozenset(
-    ["data.workers", "data.cache_mb", "data.source", "data.download", "training.device", "training.checkpointing"]
+    [f"data.{name}" for name in ("workers", "cache_mb", "cache_folder", "timeout_s", "source", "download")]
+    + ["training.device", "training.checkpointing"]
 )
 """Fields of the recipe that may change on resume: they decide where and how fast, not what."""
 
 R = TypeVar("R", bound=AnyRecipe)
-Loader = torch.utils.data.DataLoader[Batch]
 
 
 class Session(ABC, Generic[R]):
@@ -102,7 +103,7 @@ class Session(ABC, Generic[R]):
         """List what should be known before the first epoch."""
 
     @abstractmethod
-    def _validate(self, loader: Loader) -> Totals:
+    def _validate(self, loader: ClipLoader) -> Totals:
         """Measure the held-out clips."""
 
     @abstractmethod
@@ -115,11 +116,8 @@ class Session(ABC, Generic[R]):
         self.run.log("weights", **asdict(report))
         self.listener.on_weights(report)
 
-    def _make_loaders(self) -> tuple[Loader, Loader | None]:
+    def _make_loaders(self) -> tuple[ClipLoader, ClipLoader | None]:
         recipe = self.recipe
-        options = LoaderOptions(
-            recipe.training.batch, recipe.data.workers, recipe.data.decoder, recipe.data.cache_mb // 2
-        )
         train_set = ClipDataset(
             self.manifest.select("train"),
             self.manifest,
@@ -132,8 +130,22 @@ class Session(ABC, Generic[R]):
         val_set = self._make_held_out("val")
         val_loader = None
         if len(val_set):
-            val_loader = make_loader(val_set, EpochOrder(len(val_set), recipe.training.batch, None), options)
-        return make_loader(train_set, self.order, options), val_loader
+            order = EpochOrder(len(val_set), recipe.training.batch, None)
+            val_loader = make_loader(val_set, order, self._plan_loading(val_set))
+        return make_loader(train_set, self.order, self._plan_loading(train_set)), val_loader
+
+    def _plan_loading(self, dataset: ClipDataset) -> LoaderOptions:
+        """Say how clips are read; the cache is dealt out by numbers of clips."""
+        data = self.recipe.data
+        total = len(self.manifest.select("train")) + len(self.manifest.select("val"))
+        return LoaderOptions(
+            batch=self.recipe.training.batch,
+            workers=data.workers,
+            decoder=data.decoder,
+            cache_mb=data.cache_mb * len(dataset) // total,
+            cache_folder=data.cache_folder,
+            timeout_s=data.timeout_s,
+        )
 
     def _make_held_out(self, split: str) -> ClipDataset:
         """Read clips as an evaluation does: nothing is varied."""
@@ -145,7 +157,7 @@ class Session(ABC, Generic[R]):
             decoder=self.recipe.data.decoder,
         )
 
-    def _train_one_epoch(self, loader: Loader, schedule: Schedule) -> None:
+    def _train_one_epoch(self, loader: ClipLoader, schedule: Schedule) -> None:
         progress, training = self.progress, self.recipe.training
         self.order.start(progress.epoch, progress.batch)
         save_every = training.save_every_steps * training.accumulate
@@ -170,7 +182,7 @@ class Session(ABC, Generic[R]):
                 on_step=note,
             )
 
-    def _finish_epoch(self, val_loader: Loader | None, schedule: Schedule) -> None:
+    def _finish_epoch(self, val_loader: ClipLoader | None, schedule: Schedule) -> None:
         progress, totals = self.progress, self.progress.totals
         self._report_bad(totals.bad)
         held_out = self._validate(val_loader) if val_loader is not None else None

@@ -4,6 +4,7 @@ from typing import Any
 
 from tubelet.classifier import Classifier
 from tubelet.data.features import check_kind
+from tubelet.data.loader import ClipLoader
 from tubelet.data.manifest import Manifest
 from tubelet.evaluation.evaluate import Report, evaluate
 from tubelet.models import create_model
@@ -13,7 +14,7 @@ from tubelet.report.figures import draw_class_distribution
 from tubelet.training.loop import Classification, Totals, validate
 from tubelet.training.progress import Listener
 from tubelet.training.run import Run
-from tubelet.training.session import Loader, Session, describe_epoch, list_sizes
+from tubelet.training.session import Session, describe_epoch, list_sizes
 from tubelet.transforms.policy import warn_of_mirrors
 
 __all__ = ["Trainer"]
@@ -65,7 +66,7 @@ class Trainer(Session[Recipe]):
     def _list_remarks(self) -> list[str]:
         return [*self.manifest.notes, *warn_of_mirrors(self.recipe.augmentation, self.manifest.classes)]
 
-    def _validate(self, loader: Loader) -> Totals:
+    def _validate(self, loader: ClipLoader) -> Totals:
         return validate(self.classifier, loader, self.precision)
 
     def _keep(self, row: dict[str, float]) -> None:

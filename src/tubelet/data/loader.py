@@ -1,0 +1,204 @@
+"""Deliver batches of clips from worker processes: the same stream for any number of them, and never a silent wait.
+
+    EpochOrder  ->  worker 0: (epoch, index) ... (epoch, index)  ->  batch 0, 2, 4 ...  \
+                ->  worker 1: ...                                ->  batch 1, 3, 5 ...  ->  batches in order
+
+Each worker writes down which clip it is reading, so that a worker that dies, or that never comes back, can be answered
+for: the error names the clip. A worker whose parent is gone, killed included, ends by itself.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+
+from tubelet.data.clip_cache import ClipCache
+from tubelet.data.dataset import Batch, ClipDataset, Item, collate
+from tubelet.errors import DataError
+
+__all__ = ["ClipLoader", "EpochOrder", "LoaderOptions", "make_loader"]
+
+_IDLE = -1
+_POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """State how clips are read."""
+
+    batch: int = 16
+    """Samples in one batch."""
+    workers: int = 0
+    """Processes that read; 0 reads in the process that asks."""
+    decoder: str = "pyav"
+    """Which backend reads video."""
+    cache_mb: int = 0
+    """Megabytes (1e6 bytes) of decoded clips kept for the next epoch, shared by all workers."""
+    cache_folder: str = ""
+    """Where to keep them: a folder on a fast disk, or nothing for memory."""
+    timeout_s: int = 300
+    """Seconds that a batch may take a worker before the run stops."""
+
+
+class EpochOrder(Sampler[list[tuple[int, int]]]):
+    """Give the batches of one epoch after another, each epoch in an order of its own, from any batch on.
+
+    Args:
+        count: number of samples.
+        batch: samples in one batch; the last one may be smaller.
+        seed: with the epoch, all that the order depends on; None keeps the samples in place.
+    """
+
+    def __init__(self, count: int, batch: int, seed: int | None) -> None:
+        self.count = count
+        self.batch = batch
+        self.seed = seed
+        self.epoch = 0
+        self.first_batch = 0
+
+    def start(self, epoch: int, first_batch: int = 0) -> None:
+        """Choose where the next iteration begins."""
+        self.epoch = epoch
+        self.first_batch = first_batch
+
+    def __len__(self) -> int:
+        return -(-self.count // self.batch) - self.first_batch
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.arange(self.count)
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
+        for first in range(self.first_batch * self.batch, self.count, self.batch):
+            yield [(self.epoch, int(index)) for index in order[first : first + self.batch]]
+
+
+class ClipLoader:
+    """Iterate over the batches of an epoch; each iteration begins where its `EpochOrder` says.
+
+    Raises, while iterating:
+        DataError: a worker died or took longer than `timeout_s`; the text names the clips that were being read.
+    """
+
+    def __init__(self, dataset: ClipDataset, order: EpochOrder, options: LoaderOptions) -> None:
+        self._dataset = dataset
+        self._order = order
+        self._options = options
+        self._desk = _Desk(options.workers)
+        self._children: list[Any] = []
+        self._loader: DataLoader[Batch] = DataLoader(
+            _Signed(dataset, self._desk),  # type: ignore[arg-type]  # typed by what it yields: batches
+            batch_sampler=order,
+            num_workers=options.workers,
+            collate_fn=partial(collate, spec=dataset.spec),
+            persistent_workers=options.workers > 0,
+            timeout=options.timeout_s if options.workers else 0,
+            worker_init_fn=partial(_follow, parent=os.getpid()) if options.workers else None,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[Batch]:
+        try:
+            batches = iter(self._loader)
+            self._children = multiprocessing.active_children()
+            yield from batches
+        except RuntimeError as error:
+            raise self._explain(error) from error
+
+    def _explain(self, error: RuntimeError) -> Exception:
+        """Say which clip a worker was reading when it died or stopped answering; other errors are left as they are."""
+        ends = {child.pid: child.exitcode for child in self._children if child.exitcode is not None}
+        dead = [row for row in self._desk.read() if row.pid in ends]
+        if dead:
+            what, rows = f"a process that reads clips died ({_name_end(ends[dead[0].pid])})", dead
+            advice = "leave that clip out; where memory ran out, lower data.workers or data.cache_mb instead"
+        elif str(error).startswith("DataLoader timed out"):
+            what, rows = f"no batch came within {self._options.timeout_s} s", self._desk.read()
+            advice = "leave that clip out, or raise data.timeout_s where the disk is slow"
+        else:
+            return error
+        busy = sorted((row for row in rows if row.index != _IDLE), key=lambda row: row.since_s)
+        names = [
+            f"{self._dataset.samples[row.index].name!r} ({time.monotonic() - row.since_s:.0f} s)" for row in busy
+        ] or ["no clip: it was between two"]
+        return DataError(f"cannot go on reading - {what} while it read {', '.join(names)} - {advice}.")
+
+
+def _name_end(exit_code: int) -> str:
+    return f"exit status {exit_code}" if exit_code >= 0 else f"killed by {signal.Signals(-exit_code).name}"
+
+
+def make_loader(dataset: ClipDataset, order: EpochOrder, options: LoaderOptions) -> ClipLoader:
+    """Make a loader whose stream of samples depends neither on the number of workers nor on the cache.
+
+    Raises:
+        ConfigError: the folder of the cache has no room, or cannot be written.
+    """
+    if options.cache_mb:
+        dataset.cache = ClipCache(
+            len(dataset), options.cache_mb * 1_000_000, writers=max(options.workers, 1), folder=options.cache_folder
+        )
+    return ClipLoader(dataset, order, options)
+
+
+@dataclass(frozen=True)
+class _Row:
+    pid: int
+    index: int
+    since_s: float
+
+
+class _Desk:
+    """A page of shared memory on which each worker writes what it is reading: (process, index, since in ns)."""
+
+    def __init__(self, workers: int) -> None:
+        self._page: Int64[Tensor, "worker 3"] = torch.zeros((workers, 3), dtype=torch.int64)
+        self._page.share_memory_()  # type: ignore[no-untyped-call]
+        self._page[:, 1] = _IDLE
+
+    def write(self, worker: int, index: int) -> None:
+        self._page[worker] = torch.tensor([os.getpid(), index, time.monotonic_ns()])
+
+    def read(self) -> list[_Row]:
+        return [_Row(pid, index, since_ns / 1e9) for pid, index, since_ns in self._page.tolist()]
+
+
+class _Signed(Dataset[Item]):
+    """Read samples, and write down before each which one it is."""
+
+    def __init__(self, dataset: ClipDataset, desk: _Desk) -> None:
+        self._dataset = dataset
+        self._desk = desk
+
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        worker = get_worker_info()
+        if worker is None:
+            return self._dataset[key]
+        self._desk.write(worker.id, key[1])
+        item = self._dataset[key]
+        self._desk.write(worker.id, _IDLE)
+        return item
+
+
+def _follow(_worker: int, parent: int) -> None:
+    """End this worker soon after its parent: PyTorch's own watch misses a parent that dies before it begins."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_POLL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="follow-parent", daemon=True).start()
