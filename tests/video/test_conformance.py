@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 import torch
 
+from tubelet.video.decoders import packets, pyav
+from tubelet.video.decoders.table_memory import TableMemory
+from tubelet.video.frame_table import FrameTable
 from tubelet.video.source import Video
 from video.corpus import CORPUS, lay_out
 from video.corpus.boxes import turned
@@ -317,6 +320,57 @@ def test_count_times_and_pixels_equal_the_ffmpeg_program(name: str, made: Callab
     difference = np.abs(ours - theirs)
     assert difference.mean() <= MEAN_DIFFERENCE
     assert difference.max() <= MAX_DIFFERENCE, f"frame {np.unravel_index(difference.argmax(), difference.shape)}"
+
+
+_UNINDEXED = [
+    name for name in (*FILES, *MADE) if name.endswith((".ts", ".mkv", ".webm", ".avi", ".flv", ".mpg", ".vob", ".wmv"))
+]
+_TOLD = frozenset(["open_gop.ts", "b_pyramid.mkv", "xvid_b.avi", "mpeg1.mpg"])
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in _TOLD else pytest.mark.slow) for name in _UNINDEXED]
+)
+def test_a_file_too_large_to_keep_gives_the_same_frames_and_is_passed_over_once(
+    name: str, made: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = made(name)
+    with Video(path.read_bytes()) as video:
+        whole = video.frames()
+    for module in (packets, pyav):
+        monkeypatch.setattr(module, "KEPT_BYTES", 0)
+    monkeypatch.setattr(pyav, "_TABLES", TableMemory())
+    order = np.random.default_rng(1).permutation(len(whole)).tolist()
+    passes = []
+    monkeypatch.setattr(pyav, "read_packets", lambda *given: passes.append(1) or packets.read_packets(*given))
+    for _ in range(2):
+        with Video(path) as video:
+            clip = video.frames_at(order)
+            one = video.frames_at(order[:1])
+        assert np.array_equal(clip.times_s, whole.times_s[order])
+        assert np.array_equal(clip.pixels, whole.pixels[order])
+        assert np.array_equal(one.pixels, whole.pixels[order[:1]])
+    assert len(passes) == 1
+
+
+def test_a_table_is_forgotten_when_the_file_changes_or_the_room_is_full(
+    made: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = TableMemory(capacity_bytes=5_000)
+    monkeypatch.setattr(pyav, "_TABLES", memory)
+    monkeypatch.setattr(packets, "KEPT_BYTES", 0)
+    monkeypatch.setattr(pyav, "KEPT_BYTES", 0)
+    path = tmp_path / "clip.mkv"
+    counts = []
+    for name in ("b_pyramid.mkv", "late.mkv"):
+        shutil.copy(made(name), path)
+        with Video(path) as video, Video(made(name).read_bytes()) as expected:
+            assert np.array_equal(video.times_s, expected.times_s)
+            counts.append(video.info.num_frames)
+    table = FrameTable(np.arange(30), np.ones(30, bool), np.arange(30), np.arange(30.0), 1.0, True)
+    for number in range(9):
+        memory.keep((number,), 0, table)
+    assert [memory.find((number,), 0) is table for number in range(9)] == [False] * 6 + [True] * 3
 
 
 def _shuffled_equals_sequential(path: Path, seed: int) -> None:

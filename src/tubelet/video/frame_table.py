@@ -45,6 +45,11 @@ class FrameTable:
         return len(self.shown)
 
     @property
+    def nbytes(self) -> int:
+        """Count the bytes that the table holds, those of its search index included."""
+        return 4 * self.ids.nbytes + self.is_key.nbytes + self.shown.nbytes + self.times_s.nbytes
+
+    @property
     def fps(self) -> float:
         """Average the rate over the whole stream; 0 where one frame leaves it open."""
         span = float(self.times_s[-1]) if len(self.times_s) else 0.0

@@ -44,6 +44,8 @@ class ByteStore(Protocol):
     """Read bytes at a position."""
 
     size_bytes: int
+    identity: tuple[int, ...] | None
+    """What tells a file, and its content, from others; None for bytes."""
 
     def read_at(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes from `offset`."""
@@ -55,9 +57,10 @@ class ByteStore(Protocol):
 class _FileStore:
     """Hold a file descriptor of our own."""
 
-    def __init__(self, descriptor: int, size_bytes: int) -> None:
+    def __init__(self, descriptor: int, status: os.stat_result) -> None:
         self.descriptor = descriptor
-        self.size_bytes = size_bytes
+        self.size_bytes = status.st_size
+        self.identity: tuple[int, ...] | None = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
     def read_at(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes from `offset`."""
@@ -72,6 +75,8 @@ class _FileStore:
 
 class _MemoryStore:
     """Hold bytes that the caller already has."""
+
+    identity: tuple[int, ...] | None = None
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
         self.view = memoryview(data).cast("B")
@@ -131,6 +136,8 @@ class Media:
     demuxer: str
     layout: IsoLayout | None
     """The box structure of ISO files (mp4, mov); None for other formats."""
+    identity: tuple[int, ...] | None = None
+    """What tells a file, and its content, from others; None for bytes."""
 
     def close(self) -> None:
         """Close the file."""
@@ -178,7 +185,7 @@ def open_file(name: str) -> ByteStore:
     except BaseException:
         os.close(descriptor)
         raise
-    return _FileStore(descriptor, status.st_size)
+    return _FileStore(descriptor, status)
 
 
 def _explain_open_error(name: str, error: OSError | ValueError) -> VideoError:
@@ -206,7 +213,7 @@ def _inspect(name: str, store: ByteStore) -> Media:
         if demuxer == "gif":
             _check_gif(name, store.read_at(6, 4))
         layout = read_layout(store.read_at, store.size_bytes, name) if demuxer == "mov" else None
-        return Media(name, file, demuxer, layout)
+        return Media(name, file, demuxer, layout, store.identity)
     except BaseException:
         store.close()
         raise

@@ -20,10 +20,11 @@ from tubelet.video.opening import Media
 if TYPE_CHECKING:
     import av
 
-__all__ = ["PacketLog", "read_iso_table", "read_packets"]
+__all__ = ["KEPT_BYTES", "PacketLog", "read_iso_table", "read_packets"]
 
 _UNTIMED_DEMUXERS = frozenset(["avi", "h264", "hevc", "mpegvideo", "m4v", "mpeg", "dv"])
-_KEPT_BYTES = 32 << 20
+KEPT_BYTES = 32 << 20
+"""Packets are kept in memory up to this many bytes."""
 
 
 def read_iso_table(stream: "av.VideoStream", media: Media) -> FrameTable | None:
@@ -147,7 +148,7 @@ def read_packets(container: "av.container.InputContainer", stream: "av.VideoStre
         log.smallest_bytes = min(log.smallest_bytes, packet.size)
         log.last_duration = packet.duration or log.last_duration
         kept_bytes += packet.size
-        if kept_bytes > _KEPT_BYTES:
+        if kept_bytes > KEPT_BYTES:
             log.packets = None
         elif log.packets is not None:
             log.packets.append(packet)

@@ -24,7 +24,8 @@ from tubelet.errors import (
 from tubelet.shapes import Size
 from tubelet.video.clip import Pixels, VideoInfo
 from tubelet.video.decoders.failures import TIMEOUT_S, Budget, explain, explain_missing
-from tubelet.video.decoders.packets import PacketLog, read_iso_table, read_packets
+from tubelet.video.decoders.packets import KEPT_BYTES, PacketLog, read_iso_table, read_packets
+from tubelet.video.decoders.table_memory import TableMemory
 from tubelet.video.frame_table import FrameTable
 from tubelet.video.opening import DEMUXERS, MAX_PIXELS, Media
 from tubelet.video.orientation import Orientation
@@ -92,6 +93,9 @@ CODECS = frozenset(
     ]
 )
 """What may be decoded: the codecs that real collections hold."""
+
+
+_TABLES = TableMemory()
 
 
 class PyavReader:
@@ -199,6 +203,9 @@ class PyavReader:
         return chosen
 
     def _read_table(self) -> FrameTable:
+        known = _TABLES.find(self._media.identity, self.stream_index)
+        if known is not None and self._media.file.size_bytes > KEPT_BYTES:
+            return known
         table = read_iso_table(self._stream, self._media)
         log = None
         if table is None:
@@ -209,7 +216,10 @@ class PyavReader:
                 self._rewind()
         self._check_animation(table)
         if self._is_doubtful(table, log):
-            table = self._scan(table, log)
+            table = known or self._scan(table, log)
+            _TABLES.keep(self._media.identity, self.stream_index, table)
+        elif log is not None and log.packets is None:
+            _TABLES.keep(self._media.identity, self.stream_index, table)
         if table.num_frames == 0:
             raise Truncated(f"cannot decode {self._media.name!r} - it holds no frame - copy or download it again.")
         return table
@@ -371,8 +381,9 @@ class PyavReader:
 
     def _rewind(self) -> int:
         """Begin again at the first packet: opened anew, because not every format can seek."""
+        index = self.stream_index  # a stream of a closed container is not to be asked any more
         self._container.close()
-        self._open(self._stream.index)
+        self._open(index)
         return 0
 
     def _convert(self, frame: "av.VideoFrame") -> UInt8[np.ndarray, "height width 3"]:
