@@ -100,6 +100,24 @@ def test_arrays_get_a_column(tmp_path, capsys):
         assert (before["x"] == after["x"]).all()
 
 
+@pytest.mark.parametrize("names", [("x", "y"), ("train_images", "train_labels")])
+def test_the_clean_rows_of_arrays_are_written(tmp_path, capsys, names):
+    volumes = np.random.default_rng(3).integers(0, 255, (6, 9, 16, 16), np.uint8)
+    volumes[4] = volumes[1]
+    pixels, labels = names
+    arrays = {pixels: volumes, labels: np.array([0, 1, 0, 1, 0, 1])}
+    arrays |= {"weight": np.arange(6)} if pixels == "x" else {"test_images": volumes[:2] // 2, "test_labels": [0, 1]}
+    np.savez(tmp_path / "set.npz", class_names=np.array(list("ab")), **arrays)
+    arguments = ("data", "check", tmp_path / "set.npz", "--workers", 1, "--write-clean", tmp_path / "clean.npz")
+    assert run(*arguments, capsys=capsys)[0] == 1
+    with np.load(tmp_path / "clean.npz") as clean:
+        assert len(clean["class_names"]) == 2
+        assert (clean[pixels] == volumes[[0, 2, 3, 5]]).all()
+        assert clean[labels].tolist() == [0, 0, 1, 1]
+        assert (clean["weight"].tolist() == [0, 2, 3, 5]) if pixels == "x" else len(clean["test_images"]) == 2
+    assert run(*arguments[:2], tmp_path / "clean.npz", "--workers", 1, capsys=capsys)[0] == 0
+
+
 def test_stats_draw_what_a_set_holds(tmp_path, capsys):
     for label in ("walk", "run"):
         (tmp_path / "set" / label).mkdir(parents=True)

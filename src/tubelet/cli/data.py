@@ -29,7 +29,7 @@ class CheckOptions:
     output: Path | None = None
     """Folder for health.html, with pictures, and health.json."""
     write_clean: Path | None = None
-    """Write the clips without a problem into this .csv table."""
+    """Write the clips without a problem into this .csv table, or .npz file for rows of arrays."""
 
     def to_arguments(self) -> dict[str, Any]:
         """Give what `check_health` takes."""
@@ -176,22 +176,19 @@ def check_data(
     """
     from tubelet.cli.data_tables import print_health
     from tubelet.cli.tables import track
-    from tubelet.data.division import write_manifest
+    from tubelet.data.catalogue import Request, find_data
+    from tubelet.data.division import check_ending, write_selection
     from tubelet.data.health import check_health
     from tubelet.data.health_report import write_report
-    from tubelet.errors import ConfigError
 
-    if options.write_clean is not None and (options.write_clean.suffix.lower() != ".csv" or data.endswith(".npz")):
-        raise ConfigError(
-            f"cannot write the clean clips of {data!r} to '{options.write_clean}' - they go into a .csv table, which "
-            "cannot name rows of arrays - give a .csv file, for clips that are files."
-        )
+    if options.write_clean is not None:
+        check_ending(find_data(data, Request(offline=True)), options.write_clean)
     with track("checking", quiet=json) as on_step:
         checkup = check_health(data, on_step=on_step, lint=_lint, **options.to_arguments())
     if options.output is not None:
         write_report(checkup, options.output)
     if options.write_clean is not None:
-        write_manifest(checkup.list_clean(), options.write_clean)
+        write_selection(checkup.manifest, checkup.list_clean(), options.write_clean)
     return print_health(checkup.health, as_json=json, output=options.output)
 
 

@@ -14,7 +14,7 @@ from tubelet.data.manifest import Manifest
 from tubelet.data.sample import SPLITS, Sample
 from tubelet.errors import ConfigError, DataError
 
-__all__ = ["check_output", "write_division", "write_manifest", "write_parts"]
+__all__ = ["check_ending", "check_output", "write_division", "write_manifest", "write_parts", "write_selection"]
 
 
 def check_output(manifest: Manifest, path: str | Path, *, is_folder: bool = False) -> None:
@@ -63,6 +63,46 @@ def write_division(manifest: Manifest, path: str | Path, extra: Mapping[str, Seq
     arrays |= {name: np.array(values) for name, values in (extra or {}).items()}
     with files.write_whole(path) as stream:
         np.savez_compressed(stream, **arrays)
+
+
+def write_selection(manifest: Manifest, samples: Sequence[Sample], path: str | Path) -> None:
+    """Write some samples of a manifest as they are: a .csv table, or an .npz file with their rows of every array.
+
+    Raises:
+        ConfigError: a path that does not fit; see `check_ending`.
+    """
+    check_ending(manifest.origin, path)
+    if not _are_rows(manifest.samples):
+        write_manifest(samples, path)
+        return
+    rows: dict[str, list[int]] = {sample.member: [] for sample in manifest.samples if sample.member is not None}
+    for sample in samples:
+        if sample.member is not None and sample.row is not None:
+            rows[sample.member].append(sample.row)
+    arrays: dict[str, Any] = {}
+    with np.load(manifest.origin, allow_pickle=False) as archive:
+        headers = read_headers(manifest.origin)
+        for name, header in headers.items():
+            # x goes with all that is as long; train_images with train_labels, whatever the lengths of the others.
+            member = "x" if "x" in rows else f"{name.partition('_')[0]}_images"
+            goes = name != "class_names" and member in rows and header.shape[:1] == headers[member].shape[:1]
+            arrays[name] = archive[name][rows[member]] if goes else archive[name]
+    with files.write_whole(path) as stream:
+        np.savez_compressed(stream, **arrays)
+
+
+def check_ending(origin: str | Path, path: str | Path) -> None:
+    """Check before any work that some samples of `origin` can be written to such a path.
+
+    Raises:
+        ConfigError: another ending than .csv, or than .npz where the samples are rows of arrays.
+    """
+    wanted = ".npz" if Path(origin).suffix.lower() == ".npz" else ".csv"
+    if Path(path).suffix.lower() != wanted:
+        kind = "rows of arrays" if wanted == ".npz" else "files"
+        raise ConfigError(
+            f"cannot write clips of '{origin}' to {str(path)!r} - they are {kind} - give a {wanted} file."
+        )
 
 
 def write_parts(manifest: Manifest, folder: str | Path) -> list[Path]:
