@@ -123,8 +123,9 @@ class ClipLoader:
         ends = {child.pid: child.exitcode for child in self._children if child.exitcode is not None}
         dead = [row for row in self._desk.read() if row.pid in ends]
         if dead:
-            what, rows = f"a process that reads clips died ({_name_end(ends[dead[0].pid])})", dead
-            advice = "leave that clip out; where memory ran out, lower data.workers or data.cache_mb instead"
+            ending = ends[dead[0].pid]
+            what, rows = f"a process that reads clips died ({_name_end(ending)})", dead
+            advice = _ADVICE.get(ending, "leave that clip out")
         elif str(error).startswith("DataLoader timed out"):
             what, rows = f"no batch came within {self._options.timeout_s} s", self._desk.read()
             advice = "leave that clip out, or raise data.timeout_s where the disk is slow"
@@ -135,6 +136,13 @@ class ClipLoader:
             f"{self._dataset.samples[row.index].name!r} ({time.monotonic() - row.since_s:.0f} s)" for row in busy
         ] or ["no clip: it was between two"]
         return DataError(f"cannot go on reading - {what} while it read {', '.join(names)} - {advice}.")
+
+
+_ADVICE = {
+    -signal.SIGKILL: "if memory ran out, lower data.workers or data.cache_mb; else leave that clip out",
+    -signal.SIGBUS: "shared memory is full: give the container more (docker run --shm-size 8g), or set data.workers 0",
+}
+"""What to do about a worker that ended so; both signals have little to do with the clip in most cases."""
 
 
 def _name_end(exit_code: int) -> str:
