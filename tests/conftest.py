@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 DATA_VARIABLE = "TUBELET_TEST_DATA"
 
@@ -32,6 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("real_data"):
                 item.add_marker(absent)
+
+
+# torchvision's operators are compiled for CUDA and never register beside a PyTorch for the CPU, where importing it then
+# fails over two that it only wants to describe: state them, and its transforms, the reference for ours, can be used.
+_OPERATORS = torch.library.Library("torchvision", "FRAGMENT")
+if not hasattr(torch.ops.torchvision, "nms"):
+    for name in ("nms", "qnms"):
+        _OPERATORS.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 @pytest.fixture(scope="session")
