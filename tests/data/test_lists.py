@@ -55,6 +55,22 @@ def test_a_list_with_indices_from_zero_takes_names_from_the_map_beside_it(tmp_pa
     assert briefly(read_manifest(tmp_path / "set_val_list.txt")) == [("videos_val/e.mp4", "walk", "val")]
 
 
+def test_lists_of_frame_folders_and_tables_without_column_names_are_lists(tmp_path):
+    put(tmp_path, "rawframes/a/1.jpg", "rawframes/take 2/1.jpg", "clips/c 1.mp4", "clips/d.mp4", "clips/e.mp4")
+    write(tmp_path / "rawframes", set_train_list="a 250 0\ntake 2 1\n")
+    assert briefly(read_manifest(tmp_path / "rawframes" / "set_train_list.txt")) == [
+        ("a", "0", "train"),
+        ("take 2", "1", "train"),
+    ]
+    for separator in (" ", ",", ", "):
+        (tmp_path / "train.csv").write_text(f"clips/c 1.mp4{separator}1\n{tmp_path}/clips/d.mp4{separator}0\n")
+        (tmp_path / "val.csv").write_text(f"clips/e.mp4{separator}0\n")
+        expected = [("clips/c 1.mp4", "1", "train"), ("clips/d.mp4", "0", "train"), ("clips/e.mp4", "0", "val")]
+        assert briefly(read_manifest(tmp_path / "train.csv")) == expected
+    (tmp_path / "table.csv").write_text("path,label,shot 2\nclips/d.mp4,run,7\n")
+    assert briefly(read_manifest(tmp_path / "table.csv")) == [("clips/d.mp4", "run", None)]
+
+
 def test_without_names_indices_are_names_in_the_order_of_numbers(tmp_path):
     put(tmp_path, "a.mp4", "b.mp4")
     write(tmp_path, clips="a.mp4 10\nb.mp4 2\n")

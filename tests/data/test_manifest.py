@@ -224,7 +224,7 @@ def test_json_lines_keep_numbers_and_nested_metadata_as_text(tmp_path):
     [
         ("path,lable", "rename 'lable' to 'label'"),
         ("filename,class", "rename 'filename' to 'path'; rename 'class' to 'label'"),
-        ("a.mp4 0", "found 'a.mp4 0'; write path,label as the first line"),
+        ("a.mp4 run", "found 'a.mp4 run'; write path,label as the first line"),
         ("path,label,label", "'label' twice"),
         ("", "found nothing"),
     ],

@@ -2,8 +2,10 @@
 
     trainlist01.txt                                 kinetics_train_list.txt
     Archery/v_Archery_g08_c01.avi 3                 abseiling/0wR5jVB-WPk.mp4 0
-    testlist01.txt  (no index: the folder names the class)
-    Archery/v_Archery_g01_c01.avi
+    testlist01.txt  (no index: the folder names the class)        rawframes_train.txt (frames of a folder, index)
+    Archery/v_Archery_g01_c01.avi                   abseiling/0wR5jVB-WPk 250 0
+    train.csv       (no line of column names; spaces or commas)
+    /data/kinetics/0wR5jVB-WPk.mp4 0
 
 - A list called `...train...` brings those beside it that are called `...val...` and `...test...` in its place.
 - Indices count from 1 where `classInd.txt` (`3 Archery`) lies beside the list, else from 0; then `label_map.txt` or
@@ -11,7 +13,8 @@
 - Clips are looked for beside the list, then in folders that are usually called so; those that are not there are left
   out and reported, as long as one is.
 
-Source: classInd.txt and trainlist01.txt of UCF101; the annotation files of MMAction2's VideoDataset.
+Source: classInd.txt and trainlist01.txt of UCF101; MMAction2's annotation files of VideoDataset and RawframeDataset;
+the train.csv of SlowFast and of VideoMAE.
 """
 
 import os
@@ -25,9 +28,10 @@ from tubelet.data.class_list import CLASS_LIST, read_classes
 from tubelet.data.sample import Problem, Reading, Sample, check_problems, quote_some
 from tubelet.errors import DataError
 
-__all__ = ["has_labels", "read_list"]
+__all__ = ["has_labels", "is_list", "read_list"]
 
-_LABELLED = re.compile(r"(?P<name>.+?)\s+(?P<index>\d+)$")
+_LABELLED = re.compile(r"(?P<name>.+?)(?:\s+|\s*,\s*)(?P<index>\d+)$")
+_COUNTED = re.compile(r"(?P<name>.+?)(?:\s+|\s*,\s*)\d+$")
 _INDEXED = re.compile(r"(?P<index>\d+)\s+(?P<name>.+)$")
 _SPLIT_WORDS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
 _PLACES = ("", "UCF-101", "videos", "videos_{split}", "{split}")
@@ -72,6 +76,13 @@ class _Classes:
         return name
 
 
+def is_list(path: Path) -> bool:
+    """Tell a .csv file without a line of column names, a path and an index on each line, from a table with one."""
+    first = next((line.strip() for line in _read_lines(path) if line.strip()), "")
+    match = _LABELLED.match(first)
+    return bool(match) and ("." in Path(match["name"]).name or os.sep in match["name"])  # type: ignore[index]
+
+
 def has_labels(path: Path) -> bool:
     """Tell a list of clips with class indices from one of paths alone, by its first line."""
     first = next((line.strip() for line in _read_lines(path) if line.strip()), "")
@@ -99,8 +110,8 @@ def read_list(path: Path) -> Reading:
             except DataError as error:
                 problems.append(Problem(f"{place.name}: {error}", line.number))
                 continue
-            source = os.path.abspath(os.path.join(root, line.name))  # noqa: PTH100, PTH118 - a Path a line is slow
-            if os.path.exists(source):  # noqa: PTH110
+            source = _find_clip(root, line.name)
+            if source is not None:
                 samples.append(Sample(source, label, split, line=line.number if place == path else None))
             else:
                 absent.append(line.name)
@@ -147,6 +158,16 @@ def _parse(path: Path) -> Iterator[_Line]:
             yield _Line(number, match["name"], int(match["index"])) if match else _Line(number, line, None)
 
 
+def _find_clip(root: str, name: str) -> str | None:
+    """Find the clip of a line: what is named, or what stands before a number of frames; None where neither is there."""
+    counted = _COUNTED.match(name)
+    for spelling in (name, counted["name"]) if counted else (name,):
+        source = os.path.abspath(os.path.join(root, spelling))  # noqa: PTH100, PTH118 - a Path a line is slow
+        if os.path.exists(source):  # noqa: PTH110
+            return source
+    return None
+
+
 def _read_lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
@@ -158,7 +179,7 @@ def _find_root(folder: Path, split: str | None, lines: Sequence[_Line]) -> str:
     """Find the folder that the paths of a list start at: the first in which a clip of it lies."""
     places = [place.format(split=split or "") for place in _PLACES]
     for root in (parent / place for parent in (folder, folder.parent) for place in dict.fromkeys(places)):
-        if root.is_dir() and any((root / line.name).exists() for line in lines):
+        if root.is_dir() and any(_find_clip(os.fspath(root), line.name) for line in lines):
             return os.fspath(root)
     return os.fspath(folder)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tubelet.data.arrays import read_arrays
 from tubelet.data.folders import read_folder
-from tubelet.data.lists import read_list
+from tubelet.data.lists import is_list, read_list
 from tubelet.data.sample import SPLITS, Problem, Reading, Sample, check_problems, normalize_split, quote_some
 from tubelet.data.tables import TABLE_SUFFIXES, read_table
 from tubelet.errors import DataError, name_nearest
@@ -176,10 +176,10 @@ def _read(path: Path) -> Reading:
         raise DataError(f"cannot read '{path}' - nothing is there{near}")
     if suffix == ".npz":
         return read_arrays(path)
+    if suffix == ".txt" or (suffix == ".csv" and is_list(path)):
+        return read_list(path)
     if suffix in TABLE_SUFFIXES:
         return read_table(path)
-    if suffix == ".txt":
-        return read_list(path)
     advice = {
         ".json": "write one object a line and call it .jsonl",
     }.get(suffix, "give a folder of class folders, a .csv, .tsv or .jsonl table, or an .npz file")
