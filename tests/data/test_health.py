@@ -9,6 +9,8 @@ from PIL import Image
 
 from tubelet.cli.data_tables import print_health
 from tubelet.data.health import check_health
+from tubelet.data.manifest import read_manifest
+from tubelet.errors import DataError
 
 
 def write_clip(path, seconds=2):
@@ -81,6 +83,18 @@ def test_a_labelled_part_past_the_end_of_its_clip_is_a_problem(tmp_path, span, i
     problems = check_health(table, workers=1).health.problems
     assert [problem.code for problem in problems] == (["span"] if is_wrong else [])
     assert all("lasts 2.000 s" in problem.message for problem in problems)
+
+
+def test_a_clip_whose_group_is_not_stated_is_a_problem_among_others(tmp_path):
+    write_clip(tmp_path / "one.avi")
+    write_clip(tmp_path / "other.avi", seconds=3)
+    table = tmp_path / "table.csv"
+    table.write_text("path,label,camera\none.avi,a,c1\nother.avi,b,\n")
+    (problem,) = check_health(table, group_by="camera", workers=1).health.problems
+    assert problem.code == "no_group"
+    assert problem.source.endswith("other.avi")
+    with pytest.raises(DataError, match=r"'camera' of .*other.avi' is empty - fill it in"):
+        read_manifest(table, group_by="camera")
 
 
 def test_only_the_labelled_part_is_decoded(tmp_path):

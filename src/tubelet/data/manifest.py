@@ -162,7 +162,8 @@ def survey_manifest(source: str | Path, *, group_by: str | None = None) -> tuple
     reading = _read(path)
     samples = tuple(group_samples(path, reading.samples, group_by))
     classes = reading.classes or tuple(sorted({sample.label for sample in samples}))
-    return Manifest(samples, classes, str(path), reading.notes), list(reading.problems)
+    problems = [*reading.problems, *_find_ungrouped(samples, group_by)]
+    return Manifest(samples, classes, str(path), reading.notes), problems
 
 
 def _read(path: Path) -> Reading:
@@ -199,14 +200,17 @@ def group_samples(path: Path, samples: Sequence[Sample], group_by: str | None) -
     if group_by not in columns:
         near = name_nearest(group_by, columns) or f"; there are {quote_some(list(columns)) or 'no further columns'}."
         raise DataError(f"cannot group '{path}' by '{group_by}' - there is no such column{near}")
-    problems = [
-        Problem(f"'{group_by}' of '{sample.name}' is empty - fill it in to group by it.", sample.line)
-        for sample in samples
-        if not sample.metadata.get(group_by)
-    ]
-    check_problems(path, problems)
     for sample in samples:
-        yield replace(sample, group=sample.metadata[group_by])
+        yield replace(sample, group=sample.metadata.get(group_by) or None)
+
+
+def _find_ungrouped(samples: Sequence[Sample], group_by: str | None) -> Iterator[Problem]:
+    """Name the samples whose group was asked for and is not stated."""
+    if group_by not in (None, "group"):
+        for sample in samples:
+            if sample.group is None:
+                text = f"'{group_by}' of '{sample.name}' is empty - fill it in to group by it."
+                yield Problem(text, sample.line, "no_group", (sample.name,))
 
 
 def find_contradictions(manifest: Manifest) -> list[Problem]:
