@@ -174,6 +174,8 @@ def check_data(
     json: bool
         Print one JSON object.
     """
+    from dataclasses import replace
+
     from tubelet.cli.data_tables import print_health
     from tubelet.cli.tables import track
     from tubelet.data.division import write_manifest
@@ -191,7 +193,7 @@ def check_data(
     if options.output is not None:
         write_report(checkup, options.output)
     if options.write_clean is not None:
-        write_manifest(checkup.list_clean(), options.write_clean)
+        write_manifest(replace(checkup.manifest, samples=checkup.list_clean()), options.write_clean)
     return print_health(checkup.health, as_json=json, output=options.output)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -27,6 +27,7 @@ from tubelet.data.features import Features, read_features
 from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample
 from tubelet.errors import DataError, FrameOutOfRange, VideoError
+from tubelet.shapes import Label
 from tubelet.video.clip import Pixels, VideoInfo
 from tubelet.video.sampling import plan
 from tubelet.video.source import Video
@@ -49,7 +50,7 @@ LOADER_TIMEOUT_S = 300
 Clips = UInt8[Tensor, "..."] | Float32[Tensor, "..."]
 """Fitted clips (row, time, height, width, channel): uint8 pixels, or float32 features of height and width 1."""
 
-Prepare = Callable[[Any, int, np.random.Generator], tuple[Any, int]]
+Prepare = Callable[[Any, Label, np.random.Generator], tuple[Any, Label]]
 """Turn decoded pixels, or features, and a label into what the model's batch holds; must be picklable."""
 
 
@@ -78,7 +79,8 @@ class Batch:
     """Hold the readable samples of one batch; `clips` has `views` rows a sample, one after the other."""
 
     clips: UInt8[Tensor, "row time height width channel"] | Float32[Tensor, "row time height width channel"]
-    labels: Int64[Tensor, " sample"]
+    labels: Int64[Tensor, " sample"] | Bool[Tensor, "sample classes"]
+    """The index of each sample's class; in multi-label sets, for each class whether the sample has it."""
     indices: Int64[Tensor, " sample"]
     bad: tuple[BadSample, ...] = ()
     lengths: Int64[Tensor, " row"] | None = None
@@ -98,7 +100,7 @@ def open_sample(sample: Sample, decoder: str = "pyav") -> Video:
 
 
 @dataclass
-class ClipDataset(Dataset[tuple[int, "Clips | BadSample", int]]):
+class ClipDataset(Dataset[tuple[int, "Clips | BadSample", Label]]):
     """Read samples as fitted clips.
 
     Args:
@@ -125,11 +127,11 @@ class ClipDataset(Dataset[tuple[int, "Clips | BadSample", int]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[int, "Clips | BadSample", int]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[int, "Clips | BadSample", Label]:
         epoch, index = key
         sample = self.samples[index]
         generator = np.random.default_rng([self.seed, epoch, index])
-        label = self.manifest.label_index(sample)
+        label = self.manifest.target(sample)
         try:
             clips = []
             for pixels in self._read(index, sample, generator):
@@ -251,7 +253,7 @@ def make_loader(dataset: ClipDataset, order: EpochOrder, options: LoaderOptions)
     )
 
 
-def _collate(items: list[tuple[int, "Clips | BadSample", int]], spec: InputSpec) -> Batch:
+def _collate(items: list[tuple[int, "Clips | BadSample", Label]], spec: InputSpec) -> Batch:
     bad = tuple(clips for _, clips, _ in items if isinstance(clips, BadSample))
     good = [(index, clips, label) for index, clips, label in items if not isinstance(clips, BadSample)]
     rows = [clips for _, clips, _ in good]
@@ -264,8 +266,14 @@ def _collate(items: list[tuple[int, "Clips | BadSample", int]], spec: InputSpec)
         clips = torch.cat(rows)
     return Batch(
         clips=clips,
-        labels=torch.tensor([label for _, _, label in good], dtype=torch.int64),
+        labels=_stack_labels([label for _, _, label in good]),
         indices=torch.tensor([index for index, _, _ in good], dtype=torch.int64),
         bad=bad,
         lengths=lengths,
     )
+
+
+def _stack_labels(labels: list[Label]) -> Int64[Tensor, " sample"] | Bool[Tensor, "sample classes"]:
+    if labels and isinstance(labels[0], np.ndarray):
+        return torch.from_numpy(np.stack(labels))
+    return torch.tensor(labels, dtype=torch.int64)
