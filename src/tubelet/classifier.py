@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
@@ -23,6 +23,7 @@ from tubelet.models.card import change_config
 from tubelet.models.contract import VideoModel, build_model, find_card
 from tubelet.models.weights.folder import write_folder
 from tubelet.models.weights.sizes import check_sizes
+from tubelet.shapes import Task
 from tubelet.transforms.preparation import normalize
 from tubelet.video.spec import InputSpec
 
@@ -36,12 +37,15 @@ class Classifier:
         model: float (batch, channel, time, height, width) in, logits out.
         input_spec: the contract.
         classes: class names in index order.
+        task: whether a clip is of one class (softmax), or each class is a question of its own (`multilabel`: sigmoid).
 
     Raises:
         ConfigError: the three do not fit together.
     """
 
-    def __init__(self, model: VideoModel, input_spec: InputSpec, classes: tuple[str, ...]) -> None:
+    def __init__(
+        self, model: VideoModel, input_spec: InputSpec, classes: tuple[str, ...], task: Task = "classification"
+    ) -> None:
         if model.num_classes != len(classes):
             raise ConfigError(
                 f"a classifier needs one name a class - the model has {model.num_classes} classes, {len(classes)} "
@@ -55,6 +59,7 @@ class Classifier:
         self.model = model
         self.input_spec = input_spec
         self.classes = classes
+        self.task: Task = task
 
     @property
     def device(self) -> torch.device:
@@ -97,7 +102,7 @@ class Classifier:
             lengths: frames of each clip of features that are real; all of them without it.
 
         Returns:
-            float32, each row sums to 1.
+            float32; each row sums to 1, unless the task is `multilabel`.
         """
         was_training = self.model.training
         self.model.eval()
@@ -107,8 +112,8 @@ class Classifier:
                 logits = self.compute_logits(clips, lengths)
         finally:
             self.model.train(was_training)
-        scores: Tensor = logits.float().softmax(dim=1)
-        return scores
+        logits = logits.float()
+        return logits.sigmoid() if self.task == "multilabel" else logits.softmax(dim=1)
 
     def save(self, folder: str | Path, extra: Mapping[str, Any] | None = None) -> None:
         """Write `model.safetensors` and `config.json`; the folder appears whole or not at all.
@@ -117,7 +122,8 @@ class Classifier:
             folder: takes the place of an existing model folder.
             extra: JSON values to keep beside the contract, such as how the model was trained.
         """
-        write_model(folder, self.model, self.model.config.to_dict(), self.input_spec, self.classes, extra)
+        described = {"task": self.task, **(extra or {})}
+        write_model(folder, self.model, self.model.config.to_dict(), self.input_spec, self.classes, described)
 
     def save_for_transformers(self, folder: str | Path) -> None:
         """Write a folder that transformers loads: the same logits, labels and preprocessing.
@@ -128,7 +134,7 @@ class Classifier:
         Raises:
             ConfigError: transformers has no such model, or no such preprocessing; or the folder holds something else.
         """
-        write_folder(self.model, self.input_spec, self.classes, folder)
+        write_folder(self.model, self.input_spec, self.classes, folder, task=self.task)
 
     @classmethod
     def read(cls, folder: str | Path) -> "Classifier":
@@ -142,6 +148,10 @@ class Classifier:
         path = folder / CONFIG_NAME
         if description.get("kind", CLASSIFIER) != CLASSIFIER:
             raise CheckpointError(_explain_kind(folder, description["kind"]))
+        # Folders of earlier versions name no task: there was one.
+        task = description.get("task", "classification")
+        if task not in get_args(Task):
+            raise CheckpointError(f"cannot load {str(path)!r} - it is for the task {task!r} - upgrade tubelet.")
         try:
             config = dict(description["model"])
             name, num_classes = config.pop("name"), config.pop("num_classes")
@@ -149,7 +159,7 @@ class Classifier:
             check_sizes(wanted, weights, str(path))
             model = build_model(wanted)
             input_spec = build(InputSpec, description["input"])
-            classifier = cls(model.eval(), input_spec, tuple(description["classes"]))
+            classifier = cls(model.eval(), input_spec, tuple(description["classes"]), task)
         except KeyError as error:
             raise CheckpointError(
                 f"cannot load {str(path)!r} - its model lacks {error} - take an intact copy."

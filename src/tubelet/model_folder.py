@@ -2,6 +2,7 @@
 
     config.json   format   kind ("classifier" where it is left out, or "pretraining")   model (hyper-parameters)
                   input (its contract)   classes (none before it has learned labels)
+                  task (of a classifier: "classification" where it is left out, or "multilabel")
                   sha256 (of the weights)   sha256_config (of the rest of this file)   and what else the writer knows
 
 The folder appears whole or not at all; reading it compares both hashes, and executes nothing.

@@ -14,9 +14,18 @@ A tubelet is a small box of video: `tubelet = (frames, height_px, width_px)`.
       +--+--+--+ time
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-__all__ = ["Size", "Size3"]
+import numpy as np
+from jaxtyping import Bool
+
+__all__ = ["Label", "Size", "Size3", "Task"]
+
+Task = Literal["classification", "multilabel"]
+"""What labels mean: each clip is of one class, or each class is a question of its own, and a clip has any number."""
+
+Label = int | Bool[np.ndarray, " classes"]
+"""What a clip should be called: the index of its class, or for each class whether the clip has it."""
 
 
 class Size(NamedTuple):

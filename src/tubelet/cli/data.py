@@ -174,6 +174,7 @@ def check_data(
     json: bool
         Print one JSON object.
     """
+
     from tubelet.cli.data_tables import print_health
     from tubelet.cli.tables import track
     from tubelet.data.catalogue import Request, find_data

@@ -21,11 +21,10 @@ def print_health(health: Health, *, as_json: bool, output: Path | None = None) -
         print(json.dumps(health.to_dict(), ensure_ascii=False), flush=True)  # noqa: T201
         return status
     console = Console(highlight=False, soft_wrap=True)
-    total = sum(sum(split.values()) for split in health.counts.values())
-    console.print(f"{health.origin}: {total} clips", markup=False)
+    console.print(f"{health.origin}: {sum(health.clips.values())} clips", markup=False)
     for split, classes in health.counts.items():
         listed = ", ".join(f"{name} {count}" for name, count in list(classes.items())[:12])
-        console.print(f"  {split or 'no split'}: {sum(classes.values())} ({listed})", markup=False)
+        console.print(f"  {split}: {health.clips[split]} ({listed})", markup=False)
     shortest, middle, longest = health.duration_s
     console.print(f"  seconds: {shortest:.2f} shortest, {middle:.2f} middle, {longest:.2f} longest")
     console.print(f"  codecs: {_join(health.codecs)}; sizes: {_join(health.sizes)}", markup=False)
@@ -57,8 +56,9 @@ def _join(counts: dict[str, int]) -> str:
 def print_split(manifest: Manifest, path: Path) -> None:
     """Print how many clips each split of a written table has."""
     console = Console(highlight=False, soft_wrap=True)
+    sizes = manifest.split_sizes()
     for split, classes in manifest.counts().items():
-        count = sum(classes.values())
+        count = sizes[split]
         share = count / len(manifest.samples)
         console.print(f"  {split}: {count:,} clips ({share:.1%}), {sum(map(bool, classes.values()))} classes")
     for note in manifest.notes:

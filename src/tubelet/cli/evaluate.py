@@ -30,7 +30,7 @@ def evaluate_model(
     clips: int
         Clips spread over each video, averaged.
     output: Path
-        Folder for report.json, classification_report.txt, confusion.png, confusion.json, predictions.csv.
+        Folder for report.json, classification_report.txt, predictions.csv, and confusion.png, confusion.json.
     decoder: str
         pyav, torchcodec or decord.
     workers: int

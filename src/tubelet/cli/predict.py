@@ -34,7 +34,7 @@ def predict_sources(
     device: str
         auto, cpu, cuda, cuda:1 or mps.
     json: bool
-        Print one JSON object a line: source, label, score, scores; or source, error {code, message}.
+        Print one JSON object a line: source, label, score, scores, labels, task; or source, error {code, message}.
     """
     from tubelet.cli.tables import print_predictions
     from tubelet.prediction.load import load
@@ -42,4 +42,4 @@ def predict_sources(
 
     classifier = load(model, device=device)
     outcomes = predict(classifier, sources, views=clips, decoder=decoder)
-    return print_predictions(outcomes, classifier.classes, top=top, output=output, as_json=json)
+    return print_predictions(outcomes, classifier, top=top, output=output, as_json=json)

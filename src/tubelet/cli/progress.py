@@ -46,6 +46,7 @@ class Terminal:
         )
         self.task: TaskID | None = None
         self.has_advised = False
+        self.is_multilabel = False
 
     def __enter__(self) -> "Terminal":
         self.progress.start()
@@ -65,6 +66,7 @@ class Terminal:
 
     def on_start(self, folder: Path, recipe: AnyRecipe, manifest: Manifest, model: nn.Module) -> None:
         """Print what is trained on what, with effective values."""
+        self.is_multilabel = manifest.task == "multilabel"
         values = flatten(recipe)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         spec = recipe.input
@@ -121,7 +123,8 @@ class Terminal:
 
     def _describe_data(self, manifest: Manifest) -> str:
         counts = ", ".join(f"{len(manifest.select(split))} {split}" for split in manifest.counts())
-        return f"{len(manifest.classes)} classes, {counts}"
+        several = ", any number of them a clip" if self.is_multilabel else ""
+        return f"{len(manifest.classes)} classes{several}, {counts}"
 
     def _describe_mask(self, recipe: AnyRecipe) -> str:
         if isinstance(recipe, Recipe):
@@ -129,10 +132,13 @@ class Terminal:
         return f"; {recipe.model.mask_ratio:.0%} hidden"
 
     def _describe_totals(self, totals: Totals) -> str:
-        return f"loss {totals.loss:.3f}  top-1 {totals.top1:.1%}"
+        top1 = "" if self.is_multilabel else f"  top-1 {totals.top1:.1%}"
+        return f"loss {totals.loss:.3f}{top1}"
 
     def _describe_row(self, row: Mapping[str, float], side: str) -> str:
-        return f"{row[f'{side}_loss']:.3f} {row[f'{side}_top1']:6.1%}"
+        figures = {"": row.get(f"{side}_top1"), "mAP ": row.get(f"{side}_mean_ap")}
+        shares = [f" {name}{value:6.1%}" for name, value in figures.items() if value is not None]
+        return f"{row[f'{side}_loss']:.3f}{''.join(shares)}"
 
     def _show(self, description: str, done: int, total: int, note: str) -> None:
         if self.task is None:
@@ -187,6 +193,7 @@ def print_train_result(result: TrainResult, *, as_json: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if result.report is not None:
         console.print(f"{result.report.headline()}, weights of epoch {result.best_epoch}")
-    console.print(f"{result.folder}: model/, report.json, confusion.png, curves.png, predictions.csv, metrics.csv")
+    confusion = "" if result.report is not None and result.report.task == "multilabel" else " confusion.png,"
+    console.print(f"{result.folder}: model/, report.json,{confusion} curves.png, predictions.csv, metrics.csv")
     following = "predict {} CLIP" if result.takes == "pixels" else "evaluate {} FEATURES.npz"
     console.print(f"next: tubelet {following.format(quote(str(result.folder)))}", markup=False)

@@ -4,7 +4,7 @@ import csv
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -14,13 +14,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tubelet import files
+from tubelet.classifier import Classifier
 from tubelet.data.catalogue import DATASETS, find_on_disk
 from tubelet.data.catalogue.shelf import describe_size
 from tubelet.data.manifest import Manifest
+from tubelet.data.sample import SEPARATOR
 from tubelet.doctor import Finding
 from tubelet.errors import TubeletError
 from tubelet.evaluation.evaluate import Report
 from tubelet.prediction.predict import Prediction, PredictionError
+from tubelet.shapes import Task
 
 __all__ = [
     "print_datasets",
@@ -60,6 +63,13 @@ def track_bytes(
         yield show, lambda text: console.print(text, markup=False)
 
 
+_RANKED: Mapping[Task, Mapping[str, str]] = {
+    "classification": {},
+    "multilabel": {"AP": "average_precision", "AUC": "auc"},
+}
+"""For each task, the columns of a report that tell how clips are ranked, each with its field."""
+
+
 def _print_json(value: object) -> None:
     print(json.dumps(value, ensure_ascii=False), flush=True)  # noqa: T201
 
@@ -72,10 +82,11 @@ def print_report(report: Report, output: Path | None, *, as_json: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(report.headline())
     table = Table("class", box=None, header_style="bold")
-    for name in ("precision", "recall", "F1", "clips"):
+    for name in (*_RANKED[report.task], "precision", "recall", "F1", "clips"):
         table.add_column(name, justify="right")
     for row in report.metrics.per_class:
-        table.add_row(row.name, _show(row.precision), _show(row.recall), _show(row.f1), str(row.support))
+        ranked = [_show(getattr(row, key)) for key in _RANKED[report.task].values()]
+        table.add_row(row.name, *ranked, _show(row.precision), _show(row.recall), _show(row.f1), str(row.support))
     console.print(table)
     for remark in report.remarks:
         console.print(f"note: {remark}", style="yellow", markup=False)
@@ -91,7 +102,7 @@ def _show(value: float | None) -> str:
 
 def print_predictions(
     outcomes: Iterable[Prediction | PredictionError],
-    classes: Sequence[str],
+    classifier: Classifier,
     *,
     top: int,
     output: Path | None,
@@ -100,7 +111,7 @@ def print_predictions(
     """Print each outcome as soon as it is there; return 1 where some source failed, else 0."""
     console, errors = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
     total = failed = 0
-    with _open_scores(output, classes) as write_row:
+    with _open_scores(output, classifier) as write_row:
         for outcome in outcomes:
             total += 1
             write_row(outcome)
@@ -111,22 +122,30 @@ def print_predictions(
                 if not as_json:
                     errors.print(outcome.message, style="red", markup=False)
             elif not as_json:
-                best = "  ".join(f"{name} {score:.1%}" for name, score in list(outcome.scores.items())[:top])
-                console.print(f"{outcome.source}: {best}", markup=False)
+                console.print(f"{outcome.source}: {_describe(outcome, top)}", markup=False)
     if not as_json and failed:
         errors.print(f"{failed} of {total} sources could not be read.")
     return 1 if failed else 0
 
 
+def _describe(outcome: Prediction, top: int) -> str:
+    """Name the best classes; in multi-label tasks those that the source has first, all of them."""
+    best = "  ".join(f"{name} {score:.1%}" for name, score in list(outcome.scores.items())[:top])
+    if outcome.task == "classification":
+        return best
+    return f"{', '.join(outcome.labels) or 'no class'}  ({best})"
+
+
 @contextmanager
 def _open_scores(
-    path: Path | None, classes: Sequence[str]
+    path: Path | None, classifier: Classifier
 ) -> Iterator[Callable[[Prediction | PredictionError], object]]:
     """Begin a table of predictions, before the first is made: a place that cannot be written must not cost the work."""
     if path is None:
         yield lambda _: None
         return
-    names = sorted(classes)
+    names = sorted(classifier.classes)
+    label = "labels" if classifier.task == "multilabel" else "label"
     with ExitStack() as stack:
         try:
             if path.is_dir():
@@ -137,7 +156,7 @@ def _open_scores(
                 f"cannot write {str(path)!r} - {error.strerror} - choose another place for the table."
             ) from None
         writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["source", "label", "score", *(f"score:{name}" for name in names), "error"])
+        writer.writerow(["source", label, "score", *(f"score:{name}" for name in names), "error"])
         yield lambda outcome: writer.writerow(_list_cells(outcome, names))
 
 
@@ -145,7 +164,7 @@ def _list_cells(outcome: Prediction | PredictionError, classes: Sequence[str]) -
     if isinstance(outcome, PredictionError):
         return [outcome.source, "", "", *("" for _ in classes), f"{outcome.code}: {outcome.message}"]
     scores = (f"{outcome.scores[name]:.6f}" for name in classes)
-    return [outcome.source, outcome.label, f"{outcome.score:.6f}", *scores, ""]
+    return [outcome.source, SEPARATOR.join(sorted(outcome.labels)), f"{outcome.score:.6f}", *scores, ""]
 
 
 def print_datasets(*, as_json: bool) -> None:
@@ -166,7 +185,7 @@ def print_datasets(*, as_json: bool) -> None:
 
 def print_download(name: str, manifest: Manifest, *, as_json: bool) -> None:
     """Print what was got, what it lacks, and what to do with it."""
-    counts = {split: sum(classes.values()) for split, classes in manifest.counts().items()}
+    counts = manifest.split_sizes()
     entry = DATASETS[name]
     if as_json:
         facts = {"name": name, "path": manifest.origin, "classes": list(manifest.classes), "counts": counts}

@@ -3,6 +3,8 @@
     x (N, ...) and y (N,)  [group (N,), split (N,), class_names (classes,), other columns (N,)]
     {train,val,test}_images (N, ...) and {train,val,test}_labels (N,) or (N, 1)
 
+Labels (N, classes) of 0 and 1 say for each class whether the row has it: any number of classes a row.
+
 Rows of three axes and more are pixels, rows (time, feature) are features of frames. Where these are clips of different
 lengths, padded at the end, `lengths` (N,) says how many frames of each row are real (`train_lengths` and so on beside
 `train_images`).
@@ -14,7 +16,6 @@ whose header promises other than what the file holds is refused before memory is
 Source: the .npy format is that of numpy.lib.format; keys as in MedMNIST/MedMNIST, medmnist/dataset.py.
 """
 
-import sys
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -25,6 +26,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
 
+from tubelet.data.array_labels import (
+    MAX_TEXT_BYTES,
+    check_labels,
+    is_multilabel,
+    name_classes,
+    name_labels,
+    to_texts,
+)
 from tubelet.data.class_list import CLASS_LIST, read_classes
 from tubelet.data.sample import (
     SPLITS,
@@ -37,6 +46,7 @@ from tubelet.data.sample import (
     quote_some,
 )
 from tubelet.errors import DataError
+from tubelet.shapes import Task
 
 __all__ = ["MAX_ARRAY_BYTES", "ArrayHeader", "load_features", "load_row", "read_arrays", "read_headers"]
 
@@ -48,8 +58,6 @@ FREE_BYTES = 64 * 2**20
 """Arrays up to this size may be packed as tightly as they like."""
 
 _MAX_MEMBERS = 1000
-_MAX_CLASSES = 100_000
-_MAX_TEXT_BYTES = 4096
 _KEPT_ARRAYS = 4
 _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, RuntimeError, NotImplementedError)
@@ -243,71 +251,44 @@ def read_arrays(path: Path) -> Reading:
             f"{quote_some(list(headers), 8)} - store x and y, or train_images, train_labels, val_images, ..."
         )
     labels = {pixels: _read_labels(path, headers, pixels, answers) for pixels, answers, _ in pairs}
+    if len({values.ndim for values in labels.values()}) > 1:
+        raise DataError(f"cannot use '{path}' - some labels have a column for each class, others one - store one kind.")
     classes = _find_classes(path, headers, labels)
     samples: list[Sample] = []
     for pixels, _, split in pairs:
-        samples += _make_samples(path, headers, pixels, split, _name_labels(path, pixels, labels[pixels], classes))
+        samples += _make_samples(path, headers, pixels, split, name_labels(path, pixels, labels[pixels], classes))
     if not samples:
         raise DataError(f"cannot use '{path}' - its arrays have no rows - store at least one sample.")
-    return Reading(tuple(samples), (), classes)
+    task: Task = "multilabel" if is_multilabel(headers[pairs[0][1]]) else "classification"
+    return Reading(tuple(samples), (), classes, task=task)
 
 
 def _read_labels(path: Path, headers: Mapping[str, ArrayHeader], pixels: str, answers: str) -> Values:
-    """Read labels as a vector of integers or texts, one for each row of pixels."""
+    """Read a vector of integers or texts, one for each row of pixels, or a table of 0 and 1 with a column a class."""
     shape, dtype = headers[pixels]
     if len(shape) < 3 or dtype.kind not in "buif" or 0 in shape[1:]:
         raise DataError(
             f"cannot use '{path}' - '{pixels}' is {dtype} {shape} - "
             "store numbers as (sample, time, height, width[, channel]) or (sample, time, feature)."
         )
-    shape_y, dtype_y = headers[answers]
-    if shape_y not in ((shape[0],), (shape[0], 1)):
-        several = " - several labels a sample are not supported" if len(shape_y) == 2 and shape_y[1] > 1 else ""
-        raise DataError(
-            f"cannot use '{path}' - '{answers}' has shape {shape_y}, '{pixels}' has {shape[0]} rows{several} - "
-            "store one label for each row."
-        )
-    if dtype_y.kind not in "iubU" or dtype_y.itemsize > _MAX_TEXT_BYTES:
-        raise DataError(f"cannot use '{path}' - '{answers}' holds {dtype_y} - store class indices (int64), or names.")
-    return _load(path, answers).reshape(-1)
+    header = headers[answers]
+    check_labels(path, answers, header, f"'{pixels}' has {shape[0]} rows", shape[0])
+    values = _load(path, answers)
+    return values if is_multilabel(header) else values.reshape(-1)
 
 
 def _find_classes(path: Path, headers: Mapping[str, ArrayHeader], labels: Mapping[str, Values]) -> tuple[str, ...]:
     """Return the class list: the file's own, the names used as labels, or the numbers up to the largest label."""
     if "class_names" in headers:
         shape, dtype = headers["class_names"]
-        if len(shape) != 1 or dtype.kind != "U" or dtype.itemsize > _MAX_TEXT_BYTES:
+        if len(shape) != 1 or dtype.kind != "U" or dtype.itemsize > MAX_TEXT_BYTES:
             raise DataError(f"cannot use '{path}' - 'class_names' is {dtype} {shape} - store a vector of texts.")
-        names = tuple(_to_texts(path, _load(path, "class_names")))
+        names = tuple(to_texts(path, _load(path, "class_names")))
         if len(set(names)) != len(names) or "" in names:
             raise DataError(f"cannot use '{path}' - 'class_names' holds a name twice, or an empty one - mend the list.")
         return names
-    if any(values.dtype.kind == "U" for values in labels.values()):
-        if any(values.dtype.kind != "U" for values in labels.values()):
-            raise DataError(f"cannot use '{path}' - labels are names here, indices there - store one kind.")
-        return tuple(sorted({name for values in labels.values() for name in _to_texts(path, values)}))
-    largest = max((int(values.max()) for values in labels.values() if values.size), default=-1)
-    if largest >= _MAX_CLASSES:
-        raise DataError(f"cannot use '{path}' - the largest label is {largest} - number the classes from 0.")
     listed = path.with_name(CLASS_LIST)
-    return read_classes(listed) if listed.is_file() else tuple(str(index) for index in range(largest + 1))
-
-
-def _name_labels(path: Path, pixels: str, values: Values, classes: tuple[str, ...]) -> list[str]:
-    """Return the class name of each row."""
-    if values.dtype.kind == "U":
-        names, known = _to_texts(path, values), set(classes)
-        wrong = [f"row {row}: '{name}'" for row, name in enumerate(names) if name not in known or not name]
-    else:
-        indices = values.astype(np.int64)
-        wrong = [f"row {row}: {indices[row]}" for row in np.flatnonzero((indices < 0) | (indices >= len(classes)))]
-        names = [] if wrong else [classes[index] for index in indices]
-    if wrong:
-        raise DataError(
-            f"cannot use '{path}' - {len(wrong)} labels of '{pixels}' are none of the {len(classes)} classes "
-            f"({'; '.join(wrong[:5])}) - mend the labels, or class_names."
-        )
-    return names
+    return name_classes(path, labels, read_classes(listed) if listed.is_file() else None)
 
 
 def _make_samples(
@@ -373,21 +354,12 @@ def _read_columns(path: Path, headers: Mapping[str, ArrayHeader], count: int) ->
     """Read every vector that has one text or whole number for each sample."""
     columns = {}
     for name, (shape, dtype) in headers.items():
-        fits = shape == (count,) and dtype.kind in "iubU" and dtype.itemsize <= _MAX_TEXT_BYTES
+        fits = shape == (count,) and dtype.kind in "iubU" and dtype.itemsize <= MAX_TEXT_BYTES
         if name in ("group", "split") and not fits:
             raise DataError(
                 f"cannot use '{path}' - '{name}' is {dtype} {shape} - "
                 f"store a text or whole number for each of {count} rows."
             )
         if fits and name not in ("x", "y", "class_names"):
-            columns[name] = _to_texts(path, _load(path, name))
+            columns[name] = to_texts(path, _load(path, name))
     return columns
-
-
-def _to_texts(path: Path, values: Values) -> list[str]:
-    if values.dtype.kind == "U" and values.size:
-        # numpy hands bytes that are no character on to Python, which fails in ways that no program can expect.
-        largest = int(np.ascontiguousarray(values).view(values.dtype.str[0] + "u4").max())
-        if largest > sys.maxunicode:
-            raise DataError(f"cannot use '{path}' - a text in it holds {largest:#x}, no character - write it again.")
-    return [str(value) for value in values.tolist()]

@@ -105,7 +105,7 @@ def compare_groups(manifest: Manifest) -> Iterator[Problem]:
 
 def doubt_classes(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Name what is odd about class names, their counts and unused columns, as (code, text)."""
-    totals = Counter(sample.label for sample in manifest.samples)
+    totals = Counter(label for sample in manifest.samples for label in sample.labels)
     largest, smallest = totals.most_common(1)[0], totals.most_common()[-1]
     few = [f"{name} ({count})" for name, count in sorted(totals.items()) if count < FEW_CLIPS]
     if few:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, get_worker_info
@@ -28,6 +28,7 @@ from tubelet.data.features import Features, read_features
 from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample
 from tubelet.errors import DataError, FrameOutOfRange, VideoError
+from tubelet.shapes import Label
 from tubelet.video.clip import Pixels, VideoInfo
 from tubelet.video.sampling import plan
 from tubelet.video.source import Video
@@ -47,7 +48,7 @@ __all__ = [
 Clips = UInt8[Tensor, "..."] | Float32[Tensor, "..."]
 """Fitted clips (row, time, height, width, channel): uint8 pixels, or float32 features of height and width 1."""
 
-Prepare = Callable[[Any, int, np.random.Generator], tuple[Any, int]]
+Prepare = Callable[[Any, Label, np.random.Generator], tuple[Any, Label]]
 """Turn decoded pixels, or features, and a label into what the model's batch holds; must be picklable."""
 
 
@@ -66,7 +67,8 @@ class Batch:
     """Hold the readable samples of one batch; `clips` has `views` rows a sample, one after the other."""
 
     clips: UInt8[Tensor, "row time height width channel"] | Float32[Tensor, "row time height width channel"]
-    labels: Int64[Tensor, " sample"]
+    labels: Int64[Tensor, " sample"] | Bool[Tensor, "sample classes"]
+    """The index of each sample's class; in multi-label sets, for each class whether the sample has it."""
     indices: Int64[Tensor, " sample"]
     bad: tuple[BadSample, ...] = ()
     lengths: Int64[Tensor, " row"] | None = None
@@ -85,7 +87,7 @@ def open_sample(sample: Sample, decoder: str = "pyav") -> Video:
     return Video(sample.source, decoder=decoder)
 
 
-Item = tuple[int, "Clips | BadSample", int]
+Item = tuple[int, "Clips | BadSample", Label]
 """A sample as a loader takes it: (index, clips or why there are none, label)."""
 
 
@@ -120,7 +122,7 @@ class ClipDataset(Dataset[Item]):
         epoch, index = key
         sample = self.samples[index]
         generator = np.random.default_rng([self.seed, epoch, index])
-        label = self.manifest.label_index(sample)
+        label = self.manifest.target(sample)
         try:
             clips = []
             for pixels in self._read(index, sample, generator):
@@ -206,8 +208,14 @@ def collate(items: list[Item], spec: InputSpec) -> Batch:
         clips = torch.cat(rows)
     return Batch(
         clips=clips,
-        labels=torch.tensor([label for _, _, label in good], dtype=torch.int64),
+        labels=_stack_labels([label for _, _, label in good]),
         indices=torch.tensor([index for index, _, _ in good], dtype=torch.int64),
         bad=bad,
         lengths=lengths,
     )
+
+
+def _stack_labels(labels: list[Label]) -> Int64[Tensor, " sample"] | Bool[Tensor, "sample classes"]:
+    if labels and isinstance(labels[0], np.ndarray):
+        return torch.from_numpy(np.stack(labels))
+    return torch.tensor(labels, dtype=torch.int64)

@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def write_division(manifest: Manifest, path: str | Path, extra: Mapping[str, Seq
     """
     check_output(manifest, path)
     if not _are_rows(manifest.samples):
-        write_manifest(manifest.samples, path, extra)
+        write_manifest(manifest, path, extra)
         return
     arrays: dict[str, Any] = {}
     with np.load(manifest.origin, allow_pickle=False) as archive:
@@ -73,7 +74,7 @@ def write_selection(manifest: Manifest, samples: Sequence[Sample], path: str | P
     """
     check_ending(manifest.origin, path)
     if not _are_rows(manifest.samples):
-        write_manifest(samples, path)
+        write_manifest(replace(manifest, samples=tuple(samples)), path)
         return
     rows: dict[str, list[int]] = {sample.member: [] for sample in manifest.samples if sample.member is not None}
     for sample in samples:
@@ -117,26 +118,25 @@ def write_parts(manifest: Manifest, folder: str | Path) -> list[Path]:
         samples = manifest.select(split)
         if samples:
             written.append(Path(folder) / f"{split}.csv")
-            write_manifest(samples, written[-1])
+            write_manifest(replace(manifest, samples=samples), written[-1])
     return written
 
 
-def write_manifest(
-    samples: Sequence[Sample], path: str | Path, extra: Mapping[str, Sequence[str]] | None = None
-) -> None:
-    """Write samples as a table that `read_manifest` reads: path, label, split, group, span, and their other columns.
+def write_manifest(manifest: Manifest, path: str | Path, extra: Mapping[str, Sequence[str]] | None = None) -> None:
+    """Write samples as a table that `read_manifest` reads: path, label(s), split, group, span, and their other columns.
 
     Clips at or below the table's folder are named from there, so that both can be moved; others by absolute paths.
 
     Args:
-        samples: videos or folders of frames, whole or in part.
+        manifest: of videos or folders of frames, whole or in part.
         path: a .csv file.
         extra: further columns, a value for each sample.
     """
+    samples = manifest.samples
     folder = os.path.abspath(Path(path).parent)  # noqa: PTH100 - as the samples' own paths are made
     columns = {
         "path": [_name_from(folder, sample.source) for sample in samples],
-        "label": [sample.label for sample in samples],
+        "labels" if manifest.task == "multilabel" else "label": [sample.label for sample in samples],
     }
     optional = {
         "split": [sample.split or "" for sample in samples],

@@ -29,6 +29,8 @@ class Health:
     """State what a set holds and what is wrong with it."""
 
     origin: str
+    clips: dict[str, int]
+    """Clips by split."""
     counts: dict[str, dict[str, int]]
     """Clips of each class in each split."""
     codecs: dict[str, int]
@@ -109,6 +111,7 @@ def check_health(
     durations = sorted(info.duration_s for info in good) or [0.0]
     health = Health(
         origin=manifest.origin,
+        clips=manifest.split_sizes(),
         counts=manifest.counts(),
         codecs=dict(Counter(info.codec for info in good)),
         sizes=dict(Counter(f"{info.width}x{info.height}" for info in good).most_common(10)),

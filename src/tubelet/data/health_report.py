@@ -107,7 +107,7 @@ def _show_classes(checkup: Checkup) -> Iterator[Html]:
         shown = [
             examination.thumbs
             for sample, examination in zip(checkup.manifest.samples, checkup.examinations, strict=True)
-            if sample.label == name and examination.thumbs
+            if name in sample.labels and examination.thumbs
         ][:_EXAMPLES]
         pictures = Html("".join(Picture.of(thumb, name) for thumbs in shown for thumb in thumbs))
         figures.append(Html.tag("figure", pictures, Html.tag("figcaption", name)))

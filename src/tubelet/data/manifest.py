@@ -11,19 +11,33 @@ else from a column `group`, else from names of the UCF101 form `v_YoYo_g01_c03.a
 import hashlib
 import json
 import os
-import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 from tubelet.data.arrays import read_arrays
+from tubelet.data.contradictions import compare_parts
 from tubelet.data.folders import read_folder
+from tubelet.data.groups import find_ungrouped, group_samples
 from tubelet.data.lists import is_list, read_list
-from tubelet.data.sample import SPLITS, Problem, Reading, Sample, check_problems, normalize_split, quote_some
+from tubelet.data.sample import (
+    SEPARATOR,
+    SPLITS,
+    Problem,
+    Reading,
+    Sample,
+    check_problems,
+    normalize_split,
+    quote_some,
+)
 from tubelet.data.tables import TABLE_SUFFIXES, read_table
 from tubelet.errors import DataError, name_nearest
+from tubelet.shapes import Label, Task
 from tubelet.video.decoders.images import list_images
 
 __all__ = [
@@ -33,15 +47,12 @@ __all__ = [
     "check_manifest",
     "find_contradictions",
     "find_doubts",
-    "group_samples",
     "read_manifest",
     "survey_manifest",
 ]
 
 UNSPLIT = "unsplit"
 """What counts call the samples that have no split yet."""
-
-_UCF101_NAME = re.compile(r"v_(?P<group>.+_g\d+)_c\d+$")
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,8 @@ class Manifest:
     """Where the samples were read from: an absolute path."""
     notes: tuple[str, ...] = ()
     """What was passed over or looks wrong without making the data unusable: for people."""
+    task: Task = "classification"
+    """Whether each sample is of one class, or has any number of them."""
 
     def select(self, split: str) -> tuple[Sample, ...]:
         """Return the samples of a split, in order; none where the data has no such split.
@@ -72,21 +85,45 @@ class Manifest:
         Raises:
             DataError: a label that is not in the class list.
         """
+        return self._find_index(sample, sample.label)
+
+    def target(self, sample: Sample) -> Label:
+        """Return what a model should say of a sample: the index of its class, or for each class whether it has it.
+
+        Raises:
+            DataError: a label that is not in the class list.
+        """
+        if self.task == "classification":
+            return self.label_index(sample)
+        has = np.zeros(len(self.classes), np.bool_)
+        has[[self._find_index(sample, label) for label in sample.labels]] = True
+        return has
+
+    def _find_index(self, sample: Sample, label: str) -> int:
         try:
-            return self._indices[sample.label]
+            return self._indices[label]
         except KeyError:
-            near = name_nearest(sample.label, self.classes) or "."
+            near = name_nearest(label, self.classes) or "."
             raise DataError(
-                f"unknown class '{sample.label}' of '{sample.name}'{near} There are {len(self.classes)} classes."
+                f"unknown class '{label}' of '{sample.name}'{near} There are {len(self.classes)} classes."
             ) from None
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Count samples by split and class; every split that occurs lists every class, zeros included."""
+        """Count samples by split and class; every split that occurs lists every class, zeros included.
+
+        A sample of several classes counts in each of them, one of none in none.
+        """
         present = {sample.split for sample in self.samples}
         counts = {split or UNSPLIT: dict.fromkeys(self.classes, 0) for split in (*SPLITS, None) if split in present}
         for sample in self.samples:
-            counts[sample.split or UNSPLIT][sample.label] += 1
+            for label in sample.labels:
+                counts[sample.split or UNSPLIT][label] += 1
         return counts
+
+    def split_sizes(self) -> dict[str, int]:
+        """Count samples by split, in the order of `counts`."""
+        found = Counter(sample.split or UNSPLIT for sample in self.samples)
+        return {split: found[split] for split in (*SPLITS, UNSPLIT) if split in found}
 
     def short_name(self, sample: Sample) -> str:
         """Name a sample by its path below the manifest's folder, so that the name is the same on every machine."""
@@ -100,7 +137,8 @@ class Manifest:
         Raises:
             DataError: labels outside the list, with those that they may be meant to be.
         """
-        unknown = sorted(set(self.classes).difference(classes) & {sample.label for sample in self.samples})
+        present = {label for sample in self.samples for label in sample.labels}
+        unknown = sorted(set(self.classes).difference(classes) & present)
         if unknown:
             absent = [name for name in classes if name not in self.classes]
             advice = "".join(name_nearest(name, absent) for name in unknown[:1])
@@ -111,13 +149,28 @@ class Manifest:
             )
         return replace(self, classes=tuple(classes))
 
+    def with_task(self, task: Task) -> "Manifest":
+        """Take labels as a model takes them; a class each is also a set of classes each, the other way does not hold.
+
+        Raises:
+            DataError: samples of several classes, or of none, where each must be of one.
+        """
+        others = [sample.name for sample in self.samples if len(sample.labels) != 1]
+        if task == "classification" and others:
+            raise DataError(
+                f"cannot use '{self.origin}' for the task 'classification' - {len(others)} of {len(self.samples)} "
+                f"clips have several labels or none, such as {quote_some(others, 1)} - give each clip one label, or "
+                "train with --model.task multilabel."
+            )
+        return replace(self, task=task)
+
     @cached_property
     def digest(self) -> str:
         """Hash what decides a figure: names, labels and splits, whatever their order and the machine (SHA-256, hex)."""
         rows = sorted(
             json.dumps([self.short_name(sample), sample.label, sample.split or ""]) for sample in self.samples
         )
-        content = "\n".join([json.dumps(self.classes), *rows])
+        content = "\n".join([json.dumps(self.classes), *rows, *["multilabel"] * (self.task == "multilabel")])
         return hashlib.sha256(content.encode("ascii")).hexdigest()
 
     @cached_property
@@ -145,7 +198,7 @@ def read_manifest(source: str | Path, *, group_by: str | None = None) -> Manifes
     Cost: one pass over the names; no video is opened. 10,000 lines take about 0.2 s.
     """
     manifest, problems = survey_manifest(source, group_by=group_by)
-    check_problems(manifest.origin, problems or list(_compare_parts(manifest.samples)))
+    check_problems(manifest.origin, problems or list(compare_parts(manifest.samples)))
     return manifest
 
 
@@ -159,11 +212,28 @@ def survey_manifest(source: str | Path, *, group_by: str | None = None) -> tuple
             not exist.
     """
     path = Path(os.path.abspath(source))  # noqa: PTH100 - resolve() would replace links by what they point to
-    reading = _read(path)
+    reading = _refuse_joined(path, _read(path))
     samples = tuple(group_samples(path, reading.samples, group_by))
-    classes = reading.classes or tuple(sorted({sample.label for sample in samples}))
-    problems = [*reading.problems, *_find_ungrouped(samples, group_by)]
-    return Manifest(samples, classes, str(path), reading.notes), problems
+    classes = reading.classes or tuple(sorted({label for sample in samples for label in sample.labels}))
+    if not any(sample.label for sample in samples):
+        raise DataError(f"cannot use '{path}' - none of its {len(samples)} clips has a label - write some.")
+    problems = [*reading.problems, *find_ungrouped(samples, group_by)]
+    return Manifest(samples, classes, str(path), reading.notes, reading.task), problems
+
+
+def _refuse_joined(path: Path, reading: Reading) -> Reading:
+    """Leave out samples whose one label looks like several: as one class it would be learned without a word."""
+    joined = [sample for sample in reading.samples if SEPARATOR in sample.label]
+    if reading.task == "multilabel" or not joined:
+        return reading
+    advice = f"call the column 'labels' if '{SEPARATOR}' stands between several, else rename the class"
+    problems = [
+        Problem(f"the label '{sample.label}' holds '{SEPARATOR}' - {advice}.", sample.line) for sample in joined
+    ]
+    samples = tuple(sample for sample in reading.samples if SEPARATOR not in sample.label)
+    if not samples:
+        check_problems(path, problems)
+    return reading._replace(samples=samples, problems=(*reading.problems, *problems))
 
 
 def _read(path: Path) -> Reading:
@@ -187,91 +257,25 @@ def _read(path: Path) -> Reading:
     raise DataError(f"cannot read '{path}' as labelled clips - the ending '{suffix}' is not known - {advice}.")
 
 
-def group_samples(path: Path, samples: Sequence[Sample], group_by: str | None) -> Iterator[Sample]:
-    """Give each sample its group: from the column asked for, its own, or a name as in UCF101."""
-    if group_by is None or group_by == "group":
-        if group_by and not any(sample.group for sample in samples):
-            raise DataError(f"cannot group '{path}' by 'group' - no sample has one - name another column.")
-        for sample in samples:
-            match = None if sample.group else _UCF101_NAME.match(Path(sample.source).stem)
-            yield replace(sample, group=match["group"]) if match else sample
-        return
-    columns = {name: None for sample in samples for name in sample.metadata}
-    if group_by not in columns:
-        near = name_nearest(group_by, columns) or f"; there are {quote_some(list(columns)) or 'no further columns'}."
-        raise DataError(f"cannot group '{path}' by '{group_by}' - there is no such column{near}")
-    for sample in samples:
-        yield replace(sample, group=sample.metadata.get(group_by) or None)
-
-
-def _find_ungrouped(samples: Sequence[Sample], group_by: str | None) -> Iterator[Problem]:
-    """Name the samples whose group was asked for and is not stated."""
-    if group_by not in (None, "group"):
-        for sample in samples:
-            if sample.group is None:
-                text = f"'{group_by}' of '{sample.name}' is empty - fill it in to group by it."
-                yield Problem(text, sample.line, "no_group", (sample.name,))
-
-
 def find_contradictions(manifest: Manifest) -> list[Problem]:
     """Name the samples that contradict each other or the class list, and a split that is stated for some only."""
-    problems = list(_compare_parts(manifest.samples))
+    problems = list(compare_parts(manifest.samples))
     known = set(manifest.classes)
     problems += [
         Problem(
-            f"'{sample.name}' has the label '{sample.label}', which is no class.",
+            f"'{sample.name}' has the label '{label}', which is no class.",
             sample.line,
             "unknown_label",
             (sample.name,),
         )
         for sample in manifest.samples
-        if sample.label not in known
+        for label in sample.labels
+        if label not in known
     ]
     undecided = [sample for sample in manifest.samples if sample.split is None]
     if undecided and len(undecided) < len(manifest.samples):
         problems.append(_describe_undecided(manifest, undecided))
     return problems
-
-
-def _compare_parts(samples: Sequence[Sample]) -> Iterator[Problem]:
-    """Name samples that share pixels and differ in label or split."""
-    by_pixels: dict[tuple[str, str | None, int | None], list[Sample]] = {}
-    for sample in samples:
-        by_pixels.setdefault((sample.source, sample.member, sample.row), []).append(sample)
-    for parts in by_pixels.values():
-        if len(parts) == 1:
-            continue
-        # In order of their beginnings, only a part that ends late can reach into those after it: keep the latest.
-        ordered = sorted(parts, key=lambda sample: (sample.span_s, sample.line or 0))
-        latest = ordered[0]
-        for sample in ordered[1:]:
-            if sample.span_s[0] < latest.span_s[1]:
-                yield from _compare(latest, sample)
-            if sample.span_s[1] > latest.span_s[1]:
-                latest = sample
-
-
-def _compare(one: Sample, other: Sample) -> Iterator[Problem]:
-    first, second = sorted((one, other), key=lambda sample: sample.line or 0)
-    where = f" (line {first.line})" if first.line else ""
-    names = (second.name, first.name)
-    if first.label != second.label:
-        yield Problem(
-            f"'{second.name}' is '{second.label}' and also '{first.label}'{where} - keep one label.",
-            second.line,
-            "other_label",
-            names,
-        )
-    if first.split != second.split:
-        yield Problem(
-            f"'{second.name}' is in split '{second.split}' and also in '{first.split}'{where} - keep one split, "
-            "or the model is judged on what it was trained on.",
-            second.line,
-            "other_split",
-            names,
-        )
-    if (first.label, first.split, first.span_s) == (second.label, second.split, second.span_s):
-        yield Problem(f"'{second.name}' is listed twice{where} - remove one.", second.line, "listed_twice", names)
 
 
 def check_manifest(manifest: Manifest) -> tuple[str, ...]:
@@ -329,8 +333,7 @@ def find_doubts(manifest: Manifest) -> Iterator[tuple[str, str]]:
                 "absent_class",
                 f"{len(empty)} of {len(counts)} classes have no sample in '{split}': {quote_some(empty)}",
             )
-    if len(manifest.classes) == 1:
-        yield "one_class", f"there is one class only, '{manifest.classes[0]}': nothing can be learned from it"
+    yield from _doubt_task(manifest)
     ordered = sorted(manifest.classes, key=lambda name: (name.casefold(), name))
     for one, other in pairwise(ordered):
         if one.casefold() == other.casefold():
@@ -342,6 +345,15 @@ def find_doubts(manifest: Manifest) -> Iterator[tuple[str, str]]:
                 f"{len(torn)} of {len(members)} {kind}s lie in several splits ({quote_some(torn)}): accuracy flatters"
             )
             yield f"{kind}_leak", text
+
+
+def _doubt_task(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    if manifest.task == "multilabel":
+        if all(len(sample.labels) == 1 for sample in manifest.samples):
+            advice = "if none can have two, state it as one: 'label' in a table, an index in arrays"
+            yield "one_label", f"every clip has one label - {advice}"
+    elif len(manifest.classes) == 1:
+        yield "one_class", f"there is one class only, '{manifest.classes[0]}': nothing can be learned from it"
 
 
 def _splits_of_groups(manifest: Manifest) -> dict[str, set[str | None]]:

@@ -1,14 +1,30 @@
 """Describe one labelled source, and what a reader of sources hands over."""
 
 import math
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from tubelet.errors import DataError, name_nearest
+from tubelet.shapes import Task
 
-__all__ = ["SPLITS", "FeatureShape", "Problem", "Reading", "Sample", "check_problems", "normalize_split", "quote_some"]
+__all__ = [
+    "SEPARATOR",
+    "SPLITS",
+    "FeatureShape",
+    "Problem",
+    "Reading",
+    "Sample",
+    "check_problems",
+    "join_labels",
+    "normalize_split",
+    "quote_some",
+]
+
+SEPARATOR = "|"
+"""What stands between the names of several classes, and in the name of none."""
 
 SPLITS = ("train", "val", "test")
 """The splits there are, in the order in which messages and tables show them."""
@@ -33,7 +49,7 @@ class Sample:
     source: str
     """Absolute path of a video file, a folder of frames or an .npz file."""
     label: str
-    """Name of the class."""
+    """Name of the class; of several, as `join_labels` writes them; empty: the clip is of none."""
     split: str | None = None
     """`train`, `val` or `test`; None where nobody has decided yet."""
     group: str | None = None
@@ -74,6 +90,16 @@ class Sample:
         return name
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """Name all classes of the clip, sorted.
+
+        Example:
+            >>> Sample("/data/street.mp4", "car|person").labels
+            ('car', 'person')
+        """
+        return tuple(self.label.split(SEPARATOR)) if self.label else ()
+
+    @property
     def span_s(self) -> tuple[float, float]:
         """Give the labelled part as (start, end) in seconds; the end is infinite where it is not stated."""
         return (0.0 if self.start_s is None else self.start_s, math.inf if self.end_s is None else self.end_s)
@@ -90,6 +116,8 @@ class Reading(NamedTuple):
     """The class list where the source fixes its order; None: sorted labels."""
     problems: "tuple[Problem, ...]" = ()
     """Lines that cannot be used; the samples are those of the others."""
+    task: Task = "classification"
+    """Whether a sample may have several labels, or none."""
 
 
 class Problem(NamedTuple):
@@ -122,6 +150,26 @@ def check_problems(origin: str | Path, problems: Sequence[Problem]) -> None:
     listed = "\n  ".join(lines[:_MAX_LISTED])
     rest = f"\n  and {len(lines) - _MAX_LISTED} more" if len(lines) > _MAX_LISTED else ""
     raise DataError(f"cannot use '{origin}' - {len(lines)} problems:\n  {listed}{rest}")
+
+
+def join_labels(names: Iterable[str]) -> str:
+    """Write the classes of one clip as one text: sorted, each once, so that equal sets are equal texts.
+
+    Raises:
+        DataError: an empty name, or one that holds the separator.
+
+    Example:
+        >>> join_labels(["run", "jump", "run"])
+        'jump|run'
+    """
+    plain = {unicodedata.normalize("NFC", name.strip()) for name in names}
+    wrong = sorted(name for name in plain if not name or SEPARATOR in name)
+    if wrong:
+        raise DataError(
+            f"'{wrong[0]}' is no name of a class - names are not empty and hold no '{SEPARATOR}', which stands between "
+            "them - mend the labels."
+        )
+    return SEPARATOR.join(sorted(plain))
 
 
 def normalize_split(text: str) -> str:

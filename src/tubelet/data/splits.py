@@ -6,6 +6,9 @@ A group is never torn, and neither is a video of which parts are labelled: clips
 model that has seen one of them in training recognizes the others without having learned the class. Where parts of one
 video are in different groups, those groups are joined. The result depends on the names, groups and seed alone; not on
 the order of the rows, the folder they lie in, or the version of a random generator.
+
+Clips of several classes count in each of them, by the same greedy search and moves. Iterative stratification (Sechidis
+et al. 2011) places single clips, rarest label first; here a group brings many labels at once.
 """
 
 import hashlib
@@ -20,6 +23,8 @@ from tubelet.errors import ConfigError, DataError
 __all__ = ["choose_folds", "fold_manifest", "split_manifest"]
 
 _MAX_PASSES = 20
+_CLIP = ""
+"""Counts clips among the labels, so that parts keep their share of clips as of each class; no class is called so."""
 
 
 def split_manifest(manifest: Manifest, *, val: float = 0.15, test: float = 0.15, seed: int = 42) -> Manifest:
@@ -137,7 +142,8 @@ def _report(manifest: Manifest, samples: Sequence[Sample], parts: int) -> list[s
     united = _unite(manifest, samples)
     groups: dict[str, set[str]] = {}
     for sample in samples:
-        groups.setdefault(sample.label, set()).add(united[_group_of(manifest, sample)])
+        for label in sample.labels:
+            groups.setdefault(label, set()).add(united[_group_of(manifest, sample)])
     few = [name for name in manifest.classes if 0 < len(groups.get(name, ())) < parts]
     if not few:
         return []
@@ -185,7 +191,7 @@ def _assign(manifest: Manifest, samples: Sequence[Sample], shares: Mapping[str, 
     groups: dict[str, Counter[str]] = {}
     # In the order of labels: sums of the same numbers in another order may differ in the last digit, and decide a tie.
     for sample in sorted(samples, key=lambda sample: sample.label):
-        groups.setdefault(united[_group_of(manifest, sample)], Counter())[sample.label] += 1
+        groups.setdefault(united[_group_of(manifest, sample)], Counter()).update((_CLIP, *sample.labels))
     if len(groups) < len(shares):
         kind = "groups" if any(sample.group is not None for sample in samples) else "videos"
         raise DataError(
@@ -194,7 +200,10 @@ def _assign(manifest: Manifest, samples: Sequence[Sample], shares: Mapping[str, 
         )
     # A hash in place of a random generator: the order of equals stays the same across versions and added samples.
     order = sorted(groups, key=lambda name: hashlib.sha256(f"{seed} {name}".encode("utf-8", "replace")).digest())
-    balance = _Balance(Counter(sample.label for sample in samples), shares)
+    totals: Counter[str] = Counter()
+    for content in groups.values():
+        totals.update(content)
+    balance = _Balance(totals, shares)
     chosen: dict[str, str] = {}
     for name in sorted(order, key=lambda name: -groups[name].total()):
         chosen[name] = min(shares, key=lambda part: balance.change(part, groups[name], 1))
@@ -227,9 +236,7 @@ class _Balance:
     def __init__(self, totals: "Counter[str]", shares: Mapping[str, float]) -> None:
         self.shares = shares
         self._totals = totals
-        self._all = totals.total()
         self._held = {part: Counter[str]() for part in shares}
-        self._sizes = dict.fromkeys(shares, 0)
         self._penalties = dict.fromkeys(shares, 0.0)
 
     def demand_all(self, count: int) -> None:
@@ -242,16 +249,16 @@ class _Balance:
         """Put a group into a part (sign 1) or take it out (sign -1)."""
         for label, count in content.items():
             self._held[part][label] += sign * count
-            self._sizes[part] += sign * count
 
     def change(self, part: str, content: "Counter[str]", sign: int) -> float:
         """Return how much worse the balance gets by that."""
         share, held = self.shares[part], self._held[part]
-        change = _squares(self._sizes[part], sign * content.total(), share, self._all)
+        change = 0.0
         for label, count in content.items():
             now, then = held[label], held[label] + sign * count
             change += _squares(now, sign * count, share, self._totals[label])
-            change += self._penalties[part] * ((then == 0) - (now == 0))
+            if label != _CLIP:
+                change += self._penalties[part] * ((then == 0) - (now == 0))
         return change
 
 

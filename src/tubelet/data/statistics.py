@@ -114,7 +114,7 @@ def _draw_sheet(manifest: Manifest, shown: int, path: Path) -> None:
     clips: list[Pixels] = []
     captions: list[str] = []
     for name in manifest.classes[:_MOST_CLASSES]:
-        own = [sample for sample in manifest.samples if sample.label == name and sample.features is None]
+        own = [sample for sample in manifest.samples if name in sample.labels and sample.features is None]
         for sample in _spread(own, shown):
             try:
                 with open_sample(sample) as video:

@@ -4,9 +4,14 @@
     fight/a.mp4,fight,train,7q6KJoSgxmY             {"path": "b c.mp4", "label": "no fight", "start_s": 1.5}
     "no fight/b, c.mp4",no fight,val,Tnq2m
 
-`path` and `label` are required; `split`, `group`, `start_s` and `end_s` are known; every other column is kept as
-metadata. Relative paths start at the folder of the table. All wrong lines are reported at once. Where `classes.txt`
-lies beside the table, it gives the classes their order.
+    path,labels                                     {"path": "a.mp4", "labels": ["car", "person"]}
+    a.mp4,car|person                                {"path": "b.mp4", "labels": []}
+    b.mp4,
+
+`path` and `label` are required, or `labels` in its place: then each clip has any number of classes. `split`, `group`,
+`start_s` and `end_s` are known; every other column is kept as metadata. Relative paths start at the folder of the
+table. All wrong lines are reported at once. Where `classes.txt` lies beside the table, it gives the classes their
+order.
 """
 
 import csv
@@ -16,23 +21,32 @@ import math
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tubelet import files
 from tubelet.data.class_list import CLASS_LIST, read_classes
-from tubelet.data.sample import Problem, Reading, Sample, check_problems, normalize_split, quote_some
+from tubelet.data.sample import (
+    SEPARATOR,
+    Problem,
+    Reading,
+    Sample,
+    check_problems,
+    join_labels,
+    normalize_split,
+    quote_some,
+)
 from tubelet.errors import DataError, name_nearest
+from tubelet.shapes import Task
 
 __all__ = ["TABLE_SUFFIXES", "read_table", "write_table"]
 
 TABLE_SUFFIXES = frozenset([".csv", ".tsv", ".jsonl", ".ndjson"])
 """Endings of tables that can be read."""
 
-_REQUIRED = ("path", "label")
 _OPTIONAL = ("split", "group", "start_s", "end_s")
-_KNOWN = (*_REQUIRED, *_OPTIONAL)
+_KNOWN = ("path", "label", "labels", *_OPTIONAL)
 # Names that other tools give to the same columns and that no spelling distance would lead to ours.
 _SYNONYMS = {
     "path": ("file", "filename", "file_name", "file_path", "filepath", "video", "video_path", "clip", "source"),
@@ -72,8 +86,14 @@ def read_table(path: Path) -> Reading:
         raise DataError(
             f"cannot use '{path}' - it states no clip - write one line for each clip below the column names."
         )
+    if columns["label"] and columns["labels"]:
+        raise DataError(
+            f"cannot use '{path}' - it has 'label' on {columns['label']} lines and 'labels' on {columns['labels']} - "
+            f"keep 'label' where each clip is of one class, else 'labels', with '{SEPARATOR}' between them."
+        )
     notes, classes = tuple(_suspect_columns(list(columns))), _find_classes(path, samples)
-    return Reading(tuple(samples), notes, classes, problems=tuple(problems))
+    task: Task = "multilabel" if columns["labels"] else "classification"
+    return Reading(tuple(samples), notes, classes, tuple(problems), task)
 
 
 def write_table(path: Path, samples: Iterable[Sample]) -> None:
@@ -98,9 +118,10 @@ def _find_classes(path: Path, samples: list[Sample]) -> tuple[str, ...] | None:
     names = read_classes(place)
     known = set(names)
     problems = [
-        Problem(f"the label '{sample.label}' is not in '{place.name}' beside the table - add or mend it.", sample.line)
+        Problem(f"the label '{label}' is not in '{place.name}' beside the table - add or mend it.", sample.line)
         for sample in samples
-        if sample.label not in known
+        for label in sample.labels
+        if label not in known
     ]
     check_problems(path, problems)
     return names
@@ -165,7 +186,7 @@ def _split_records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 def _check_header(path: Path, header: list[str]) -> list[str]:
     """Return the names of the columns, those we know in lower case."""
     names = [name.lower() if name.lower() in _KNOWN else name for name in header]
-    missing = [name for name in _REQUIRED if name not in names]
+    missing = _find_missing(names)
     if missing:
         advice = "".join(_advise(name, names) for name in missing)
         raise DataError(
@@ -176,6 +197,11 @@ def _check_header(path: Path, header: list[str]) -> list[str]:
     if repeated:
         raise DataError(f"cannot use '{path}' - line 1 names the column '{repeated[0]}' twice - rename one.")
     return names
+
+
+def _find_missing(names: Collection[str]) -> list[str]:
+    """Name the required columns that are not there; `labels` takes the place of `label`."""
+    return [name for name in ("path", "labels" if "labels" in names else "label") if name not in names]
 
 
 def _advise(wanted: str, names: list[str]) -> str:
@@ -208,8 +234,12 @@ def _read_json_lines(text: str, problems: list[Problem]) -> Iterator[Row]:
         if not isinstance(entries, dict):
             problems.append(Problem(f"found a JSON {type(entries).__name__} - write one object a line.", line))
             continue
-        row = {str(name): _to_text(value) for name, value in entries.items() if value is not None}
-        missing = [name for name in _REQUIRED if name not in row]
+        try:
+            row = {str(name): _to_text(name, value) for name, value in entries.items() if value is not None}
+        except DataError as error:
+            problems.append(Problem(str(error), line))
+            continue
+        missing = _find_missing(row)
         problems += [Problem(f"'{name}' is missing{_advise(name, list(row)) or '; add it'}.", line) for name in missing]
         if not missing:
             yield line, row
@@ -222,7 +252,11 @@ def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _to_text(value: object) -> str:
+def _to_text(name: str, value: object) -> str:
+    if name == "label" and isinstance(value, list):
+        raise DataError("'label' is a list - call it 'labels' on every line.")
+    if name == "labels" and isinstance(value, list):
+        return join_labels(one if isinstance(one, str) else json.dumps(one) for one in value)
     return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -232,15 +266,16 @@ def _make_sample(folder: str, line: int, row: Mapping[str, str]) -> Sample:
     Raises:
         DataError: the first thing that is wrong with the row.
     """
-    for name in _REQUIRED:
-        if not row[name]:
+    for name in ("path", "label"):
+        if row.get(name) == "":
             raise DataError(f"'{name}' is empty - fill it in, or remove the line.")
+    label = unicodedata.normalize("NFC", row["label"]) if "label" in row else _parse_labels(row["labels"])
     start_s, end_s = _parse_time("start_s", row), _parse_time("end_s", row)
     if end_s is not None and (start_s or 0.0) >= end_s:
         raise DataError(f"start_s {start_s or 0.0:g} is not before end_s {end_s:g} - swap or mend them.")
     return Sample(
         source=os.path.abspath(os.path.join(folder, row["path"])),  # noqa: PTH100, PTH118 - a Path a line is slow
-        label=unicodedata.normalize("NFC", row["label"]),
+        label=label,
         split=normalize_split(row["split"]) if row.get("split") else None,
         group=row.get("group") or None,
         start_s=start_s,
@@ -248,6 +283,10 @@ def _make_sample(folder: str, line: int, row: Mapping[str, str]) -> Sample:
         metadata={name: value for name, value in row.items() if name not in _KNOWN},
         line=line,
     )
+
+
+def _parse_labels(text: str) -> str:
+    return join_labels(text.split(SEPARATOR)) if text else ""
 
 
 def _parse_time(name: str, row: Mapping[str, str]) -> float | None:

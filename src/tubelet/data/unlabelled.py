@@ -15,8 +15,9 @@ from pathlib import Path
 from tubelet.data.catalogue import open_data
 from tubelet.data.catalogue.entry import DEFAULT_REQUEST, Request
 from tubelet.data.folders import VIDEO_SUFFIXES
+from tubelet.data.groups import group_samples
 from tubelet.data.lists import has_labels
-from tubelet.data.manifest import Manifest, check_manifest, group_samples
+from tubelet.data.manifest import Manifest, check_manifest
 from tubelet.data.sample import Sample
 from tubelet.data.splits import split_manifest
 from tubelet.errors import DataError

@@ -50,13 +50,18 @@ def audit(
 
     Raises:
         DataError: no clips in the split, none that can be read, or other classes than the model's.
-        ConfigError: a class without a partner.
+        ConfigError: a class without a partner, or a multi-label model.
     """
     manifest = (
         data if isinstance(data, Manifest) else open_data(data, split_if_missing=False, request=Request(offline=True))
     )
     check_kind(manifest, classifier.input_spec)
-    manifest = manifest.with_classes(classifier.classes)
+    if classifier.task == "multilabel":
+        raise ConfigError(
+            "cannot audit a multi-label model - an audit compares top-1 accuracies, and its clips have no one class - "
+            "evaluate it: 'tubelet evaluate' measures mAP."
+        )
+    manifest = manifest.with_task(classifier.task).with_classes(classifier.classes)
     samples = manifest.select(split)
     if not samples:
         raise DataError(f"cannot audit on split '{split}' of {manifest.origin} - it has no clips there - name another.")

@@ -3,19 +3,17 @@
 Scores are per video: the probabilities of all its views are averaged. Every headline figure comes with its interval.
 """
 
-import csv
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 
-from tubelet import files
 from tubelet.classifier import Classifier
 from tubelet.config import read_config
 from tubelet.data.assignments import apply_assignments, find_trained, read_assignments
@@ -26,17 +24,18 @@ from tubelet.data.loader import EpochOrder, LoaderOptions, make_loader
 from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample, normalize_split
 from tubelet.errors import ConfigError, DataError
+from tubelet.evaluation.report import Report, Scored, write_report
 from tubelet.metrics import (
-    ClassificationMetrics,
     Interval,
+    Ranking,
     estimate_bootstrap,
     estimate_wilson,
-    format_report,
     measure_classification,
+    measure_multilabel,
 )
 from tubelet.prediction.load import find_model, find_remote, load
 from tubelet.recipes.recipe import DataRecipe, Recipe
-from tubelet.report.figures import draw_confusion
+from tubelet.shapes import Label
 from tubelet.transforms.preparation import fit, fit_features
 from tubelet.video.clip import Pixels
 from tubelet.video.spec import InputSpec
@@ -46,81 +45,14 @@ __all__ = ["FrameOrder", "Report", "Scored", "evaluate", "score_samples"]
 FrameOrder = Literal["ordered", "shuffled", "reversed"]
 
 
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """Hold what a classifier said about samples."""
-
-    scores: Float64[np.ndarray, "sample classes"]
-    labels: Int64[np.ndarray, " sample"]
-    samples: tuple[Sample, ...]
-    bad: tuple[BadSample, ...]
-
-
-@dataclass(frozen=True)
-class Report:
-    """Hold the figures of one evaluation and what they depend on."""
-
-    metrics: ClassificationMetrics
-    interval: Interval
-    """95 % interval of the accuracy."""
-    interval_over: str
-    """What was drawn anew for it: `clips` (Wilson's), or whole groups where clips come in groups (bootstrap)."""
-    n: int
-    """Clips that were scored."""
-    n_failed: int
-    """Clips that could not be read; part of no figure."""
-    split: str
-    views: int
-    decoder: str
-    data: str
-    digest: str
-    """Hash of the clips' names, labels and splits."""
-    seconds: float
-    failed: tuple[BadSample, ...] = field(default=())
-    remarks: tuple[str, ...] = ()
-    """What makes the figures say less than they seem to, such as clips the model was trained on."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Turn into JSON values, headline figures first."""
-        metrics = self.metrics
-        return {
-            "top1": metrics.top1,
-            "top1_interval_95": [self.interval.low, self.interval.high],
-            "interval_over": self.interval_over,
-            "top_k": metrics.top_k,
-            "k": metrics.k,
-            "n": self.n,
-            "n_failed": self.n_failed,
-            "split": self.split,
-            "views": self.views,
-            "decoder": self.decoder,
-            "data": self.data,
-            "digest": self.digest,
-            "seconds": round(self.seconds, 2),
-            "metrics": metrics.to_dict(),
-            "failed": [asdict(bad) for bad in self.failed],
-            "remarks": list(self.remarks),
-        }
-
-    def headline(self) -> str:
-        """State the result in one line."""
-        metrics = self.metrics
-        interval, over = self.interval, self.interval_over
-        top_k = f"  top-{metrics.k} {metrics.top_k:.2%}" if metrics.k < len(metrics.classes) else ""
-        return (
-            f"top-1 {metrics.top1:.2%} (95 % interval over {over} {interval.low:.1%} to {interval.high:.1%}){top_k}"
-            f"  macro F1 {metrics.macro.f1:.3f}  ({self.n} clips of '{self.split}', {self.n_failed} failed)"
-        )
-
-
 def prepare_evaluation(
     pixels: Pixels | Features,
-    label: int,
+    label: Label,
     generator: np.random.Generator,
     *,
     spec: InputSpec,
     order: FrameOrder = "ordered",
-) -> tuple[Any, int]:
+) -> tuple[Any, Label]:
     """Fit a clip to the contract, with its frames in the asked order; picklable, for loader workers."""
     if order == "reversed":
         pixels = pixels[::-1]
@@ -193,7 +125,8 @@ def evaluate(
         data: a manifest or a source of clips; None takes the data the model was trained on, split in the same way.
         split: `test`, `val` or `train`; where the data states no split, all clips count as `test`.
         views: clips spread over each video, averaged.
-        output: folder for report.json, classification_report.txt, confusion.png, confusion.json and predictions.csv.
+        output: folder for report.json, classification_report.txt, predictions.csv and, where each clip is of one class,
+            confusion.png and confusion.json.
         decoder: which backend reads the videos.
         workers: processes that decode.
         device: where the model runs.
@@ -214,7 +147,7 @@ def evaluate(
             f"choose one of {', '.join(manifest.counts())}."
         )
     check_kind(manifest, classifier.input_spec)
-    manifest = manifest.with_classes(classifier.classes)
+    manifest = manifest.with_task(classifier.task).with_classes(classifier.classes)
     scored = score_samples(
         classifier,
         samples,
@@ -228,7 +161,8 @@ def evaluate(
             f"cannot evaluate on split '{split}' of {manifest.origin} - none of its {len(samples)} clips can be read - "
             f"the first says: {scored.bad[0].message}"
         )
-    metrics = measure_classification(scored.scores, scored.labels, classifier.classes)
+    measure = measure_multilabel if classifier.task == "multilabel" else measure_classification
+    metrics = measure(scored.scores, scored.labels, classifier.classes)
     interval, over = _measure_interval(scored)
     report = Report(
         metrics=metrics,
@@ -248,26 +182,6 @@ def evaluate(
     if output is not None:
         write_report(Path(output), report, scored, classifier.classes)
     return report
-
-
-def write_report(folder: Path, report: Report, scored: Scored, classes: tuple[str, ...]) -> None:
-    """Write report.json, classification_report.txt, confusion.png, confusion.json and predictions.csv."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(folder / "report.json", report.to_dict())
-    files.write_text(folder / "classification_report.txt", format_report(report.metrics))
-    matrix = report.metrics.confusion
-    files.write_json(
-        folder / "confusion.json", {"classes": list(classes), "rows_true_columns_predicted": matrix.tolist()}
-    )
-    draw_confusion(matrix, classes, folder / "confusion.png")
-    with files.write_whole(folder / "predictions.csv", "w") as table:
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["source", "label", "predicted", "score", *(f"score:{name}" for name in classes)])
-        for sample, row in zip(scored.samples, scored.scores, strict=True):
-            best = int(row.argmax())
-            writer.writerow([sample.name, sample.label, classes[best], f"{row[best]:.6f}", *(f"{s:.6f}" for s in row)])
-        for bad in scored.bad:
-            writer.writerow([bad.name, "", f"error:{bad.code}", ""])
 
 
 def _open(model: object, data: str | os.PathLike[str] | None, split: str) -> tuple[Manifest, tuple[str, ...]]:
@@ -321,17 +235,25 @@ def _remark(manifest: Manifest, assigned: Mapping[str, str], split: str) -> tupl
     return tuple(remarks)
 
 
-def _measure_interval(scored: Scored) -> tuple[Interval, str]:
-    """Estimate how far the accuracy may be from the truth: whole groups are drawn anew where clips come in groups."""
+def _measure_interval(scored: Scored) -> tuple[Interval | None, str]:
+    """Estimate how far the headline figure may be from the truth: whole groups are drawn anew where there are some."""
+    members, over = _number_groups(scored.samples)
+    generator = np.random.default_rng(0)
+    if scored.labels.ndim == 2:
+        ranking = Ranking(scored.scores, scored.labels)
+        return estimate_bootstrap(ranking.mean_ap, len(scored.labels), generator, groups=members), over
     right = scored.scores.argmax(1) == scored.labels
-    groups = [sample.group for sample in scored.samples]
+    if members is None:
+        return estimate_wilson(int(right.sum()), len(right)), over
+    values = right.astype(np.float64)
+    interval = estimate_bootstrap(lambda rows: float(values[rows].mean()), len(values), generator, groups=members)
+    return interval, over
+
+
+def _number_groups(samples: Sequence[Sample]) -> tuple[Int64[np.ndarray, " sample"] | None, str]:
+    """Give each sample the number of its group, and say how many there are; None where clips do not come in groups."""
+    groups = [sample.group for sample in samples]
     names = {group for group in groups if group is not None}
-    if None not in groups and 1 < len(names) < len(groups):
-        members = np.unique(np.array(groups), return_inverse=True)[1].astype(np.int64)
-        values = right.astype(np.float64)
-        interval = estimate_bootstrap(
-            lambda rows: float(values[rows].mean()), len(values), np.random.default_rng(0), groups=members
-        )
-        if interval is not None:
-            return interval, f"{len(names)} groups"
-    return estimate_wilson(int(right.sum()), len(right)), "clips"
+    if None in groups or not 1 < len(names) < len(groups):
+        return None, "clips"
+    return np.unique(np.array(groups), return_inverse=True)[1].astype(np.int64), f"{len(names)} groups"

@@ -11,17 +11,31 @@ from tubelet.metrics.classification import (
     rank_labels,
 )
 from tubelet.metrics.intervals import Interval, estimate_bootstrap, estimate_wilson
+from tubelet.metrics.multilabel import (
+    THRESHOLD,
+    MultilabelClassMetrics,
+    MultilabelMetrics,
+    Ranking,
+    format_multilabel_report,
+    measure_multilabel,
+)
 
 __all__ = [
+    "THRESHOLD",
     "Averages",
     "ClassMetrics",
     "ClassificationMetrics",
     "Interval",
+    "MultilabelClassMetrics",
+    "MultilabelMetrics",
+    "Ranking",
     "average_f1",
     "count_confusion",
     "estimate_bootstrap",
     "estimate_wilson",
+    "format_multilabel_report",
     "format_report",
     "measure_classification",
+    "measure_multilabel",
     "rank_labels",
 ]

@@ -27,6 +27,7 @@ __all__ = [
     "average_f1",
     "count_confusion",
     "format_report",
+    "lay_out_row",
     "measure_classification",
     "rank_labels",
 ]
@@ -206,7 +207,7 @@ def format_report(metrics: ClassificationMetrics, digits: int = 2) -> str:
     """
     width = max(len("weighted avg"), digits, *map(len, metrics.classes))
 
-    lay_out = partial(_lay_out_row, width, digits)
+    lay_out = partial(lay_out_row, width, digits)
     lines = [lay_out("", "precision", "recall", "f1-score", "support"), ""]
     lines += [lay_out(one.name, one.precision, one.recall, one.f1, one.support) for one in metrics.per_class]
     lines += ["", lay_out("accuracy", "", "", metrics.top1, metrics.count)]
@@ -215,7 +216,8 @@ def format_report(metrics: ClassificationMetrics, digits: int = 2) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _lay_out_row(width: int, digits: int, name: str, *cells: str | int | float | None) -> str:
+def lay_out_row(width: int, digits: int, name: str, *cells: str | int | float | None) -> str:
+    """Lay out one line of a report; None becomes a dash."""
     texts = ["-" if cell is None else f"{cell:.{digits}f}" if isinstance(cell, float) else str(cell) for cell in cells]
     return f"{name:>{width}} " + "".join(f" {text:>9}" for text in texts)
 

@@ -71,7 +71,7 @@ def _read(source: str | os.PathLike[str]) -> Predictor:
 
 def _read_own(folder: Path) -> Predictor:
     own = Classifier.read(folder)
-    return Predictor(own.model, own.input_spec, own.classes)
+    return Predictor(own.model, own.input_spec, own.classes, own.task)
 
 
 def find_remote(source: str | os.PathLike[str]) -> str | None:
@@ -84,8 +84,8 @@ def find_remote(source: str | os.PathLike[str]) -> str | None:
 
 
 def _read_foreign(found: WeightFiles) -> Predictor:
-    model, input_spec, classes, _ = read_folder(found)
-    return Predictor(model, input_spec, classes)
+    own = read_folder(found)
+    return Predictor(own.model, own.input_spec, own.classes, own.task)
 
 
 def _is_hub_id(text: str) -> bool:

@@ -3,7 +3,7 @@
 import glob
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from tubelet.data.dataset import read_views
 from tubelet.data.features import choose_rows
 from tubelet.data.folders import VIDEO_SUFFIXES
 from tubelet.errors import ConfigError, DataError, TubeletError
+from tubelet.metrics import THRESHOLD
+from tubelet.shapes import Task
 from tubelet.transforms.preparation import fit, fit_features
 from tubelet.video.decoders import DECODERS
 from tubelet.video.decoders.images import IMAGE_SUFFIXES
@@ -38,10 +40,14 @@ class Prediction:
     """Its probability."""
     scores: dict[str, float]
     """The probability of every class, highest first."""
+    labels: tuple[str, ...]
+    """The classes that the source has: `label` alone, or in multi-label tasks those above 0.5, which may be none."""
+    task: Task
+    """Whether each class is a question of its own (`multilabel`)."""
 
     def to_dict(self) -> dict[str, Any]:
         """Turn into JSON values."""
-        return {"source": self.source, "label": self.label, "score": self.score, "scores": self.scores}
+        return {**asdict(self), "labels": list(self.labels)}
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,11 @@ def _predict_features(classifier: Classifier, source: Source, views: int) -> Pre
 def _rank(classifier: Classifier, name: str, rows: Float[Tensor, "views classes"]) -> Prediction:
     scores = rows.mean(dim=0).cpu().tolist()
     ranked = sorted(zip(classifier.classes, scores, strict=True), key=lambda pair: -pair[1])
-    return Prediction(name, ranked[0][0], ranked[0][1], dict(ranked))
+    best, score = ranked[0]
+    labels: tuple[str, ...] = (best,)
+    if classifier.task == "multilabel":
+        labels = tuple(label for label, probability in ranked if probability > THRESHOLD)
+    return Prediction(name, best, score, dict(ranked), labels, classifier.task)
 
 
 def predict(

@@ -74,6 +74,9 @@ class ModelRecipe:
     published weights of the model; nothing for fresh weights."""
     pretrained: bool = False
     """Start from the published weights of the model: the same as `weights: default`."""
+    task: Literal["auto", "classification", "multilabel"] = "auto"
+    """What the model says of a clip: its one class (classification, softmax), or for each class whether the clip has it
+    (multilabel, sigmoid); auto is multilabel where the data has `labels` in place of `label`."""
 
     @property
     def source(self) -> str:

@@ -43,7 +43,7 @@ MAX_CELLS_WITH_NUMBERS = 20
 MAX_NAMED_CLASSES = 60
 MAX_BARS = 40
 MAX_FRAMES = 8
-CURVES = {"loss": "loss", "top1": "top-1 accuracy", "accuracy": "accuracy"}
+CURVES = {"loss": "loss", "top1": "top-1 accuracy", "mean_ap": "mean average precision", "accuracy": "accuracy"}
 
 Path_ = str | os.PathLike[str]
 Number = float | int
@@ -152,8 +152,8 @@ def draw_curves(rows: Sequence[Mapping[str, Number]], path: Path_) -> None:
 
     Args:
         rows: one mapping for each epoch, with `epoch` and any of `train_loss`, `val_loss`, `train_top1`, `val_top1`,
-            `train_accuracy`, `val_accuracy`, and `lr` or `learning_rate`; other keys are ignored, nan and absent values
-            leave gaps.
+            `val_mean_ap`, `train_accuracy`, `val_accuracy`, and `lr` or `learning_rate`; other keys are ignored, nan
+            and absent values leave gaps.
         path: the file to write.
 
     Raises:

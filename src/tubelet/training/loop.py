@@ -1,5 +1,6 @@
 """Train for one epoch, validate once: the two loops, in plain PyTorch, whatever is learned."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,12 +14,13 @@ from torch.nn import functional as F  # noqa: N812 - PyTorch's own name for it
 from tubelet.classifier import Classifier
 from tubelet.data.dataset import BadSample, Batch
 from tubelet.errors import TrainingError
+from tubelet.metrics import Ranking
 from tubelet.prediction.devices import choose_precision
 from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.optimizer import Schedule
 
-__all__ = ["Classification", "Task", "Totals", "autocast", "train_epoch", "validate"]
+__all__ = ["Classification", "MultilabelClassification", "Task", "Totals", "autocast", "train_epoch", "validate"]
 
 
 @dataclass
@@ -32,6 +34,8 @@ class Totals:
     """Seconds the model waited for data."""
     compute_s: float = 0.0
     bad: list[BadSample] = field(default_factory=list)
+    mean_ap: float = math.nan
+    """Mean average precision of held-out clips, where each class is a question of its own; else no number."""
 
     @property
     def loss(self) -> float:
@@ -42,6 +46,11 @@ class Totals:
     def top1(self) -> float:
         """Share of clips whose highest score was right."""
         return self.correct / max(self.seen, 1)
+
+    @property
+    def quality(self) -> float:
+        """Tell what the best epoch is chosen by: the mean average precision where it was measured, else the top-1."""
+        return self.top1 if math.isnan(self.mean_ap) else self.mean_ap
 
     def add(self, loss: float, count: int, correct: int = 0) -> None:
         """Add one batch of `count` clips: its average loss, and how many of them were scored right."""
@@ -76,12 +85,27 @@ class Classification:
 
     def compute_loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Return the cross-entropy of the clips, and how many have their highest score at their label."""
-        device = self.classifier.device
-        with autocast(self.recipe.training.precision, device):
-            logits = self.classifier.compute_logits(batch.clips, batch.lengths)
-            labels = batch.labels.to(device, non_blocking=True)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.optimizer.label_smoothing)
+        logits, labels = _compute_logits(self.classifier, self.recipe, batch)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.optimizer.label_smoothing)
         return loss, _count_right(logits.detach(), batch)
+
+
+@dataclass(frozen=True, eq=False)
+class MultilabelClassification(Classification):
+    """Learn for each class whether clips have it."""
+
+    def compute_loss(self, batch: Batch) -> tuple[Tensor, int]:
+        """Return the binary cross-entropy, its mean over clips and classes; no clip is right or wrong as a whole."""
+        logits, labels = _compute_logits(self.classifier, self.recipe, batch)
+        smoothing = self.recipe.optimizer.label_smoothing
+        return F.binary_cross_entropy_with_logits(logits, labels.float() * (1 - smoothing) + smoothing / 2), 0
+
+
+def _compute_logits(classifier: Classifier, recipe: Recipe, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return float32 logits, and the labels on their device."""
+    with autocast(recipe.training.precision, classifier.device):
+        logits = classifier.compute_logits(batch.clips, batch.lengths)
+    return logits.float(), batch.labels.to(logits.device, non_blocking=True)
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
@@ -158,7 +182,9 @@ def train_epoch(
 
 
 def validate(classifier: Classifier, batches: Iterable[Batch], precision: torch.dtype = torch.float32) -> Totals:
-    """Measure loss and accuracy over the batches, one view a clip."""
+    """Measure loss and accuracy over the batches, one view a clip; of a multi-label classifier, loss and mAP."""
+    if classifier.task == "multilabel":
+        return _validate_multilabel(classifier, batches, precision)
     totals = Totals()
     for batch in batches:
         totals.bad.extend(batch.bad)
@@ -166,6 +192,20 @@ def validate(classifier: Classifier, batches: Iterable[Batch], precision: torch.
             scores = classifier.score(batch.clips, precision, lengths=batch.lengths)
             loss = F.nll_loss(scores.clamp_min(1e-12).log().cpu(), batch.labels)
             totals.add(float(loss), len(batch.labels), _count_right(scores, batch))
+    return totals
+
+
+def _validate_multilabel(classifier: Classifier, batches: Iterable[Batch], precision: torch.dtype) -> Totals:
+    totals = Totals()
+    scores, labels = [], []
+    for batch in batches:
+        totals.bad.extend(batch.bad)
+        if len(batch.labels):
+            scores.append(classifier.score(batch.clips, precision, lengths=batch.lengths).cpu())
+            labels.append(batch.labels)
+            totals.add(float(F.binary_cross_entropy(scores[-1], batch.labels.float())), len(batch.labels))
+    if scores:
+        totals.mean_ap = Ranking(torch.cat(scores).double().numpy(), torch.cat(labels).numpy()).mean_ap()
     return totals
 
 

@@ -61,7 +61,7 @@ class Progress:
     batch: int = 0
     """Batches of that epoch already trained on."""
     best: float = -1.0
-    """Best validation accuracy so far."""
+    """Best validation accuracy so far; in multi-label training, best mean average precision."""
     best_loss: float = float("inf")
     best_epoch: int = -1
     totals: Totals = field(default_factory=Totals)

@@ -1,10 +1,11 @@
 """Go through the epochs of a run, save, stop, go on where it was interrupted: what every kind of training shares."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any, ClassVar, Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from tubelet.models import load_weights
 from tubelet.prediction.devices import choose_device
 from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.report.figures import draw_curves
+from tubelet.shapes import Label
 from tubelet.training.loop import Task, Totals, train_epoch
 from tubelet.training.optimizer import Schedule, make_optimizer, make_schedule
 from tubelet.training.progress import Listener
@@ -48,8 +50,8 @@ class Session(ABC, Generic[R]):
 
     task: Task
     """What is learned; `_make_task` gives it."""
-    figures: ClassVar[tuple[str, ...]] = ("loss",)
-    """What each row of metrics.csv says of the training clips and of the held-out ones."""
+    figures: Mapping[str, tuple[str, ...]] = MappingProxyType({"train": ("loss",), "val": ("loss",)})
+    """What each row of metrics.csv says of the training clips, and of the held-out ones."""
 
     def __init__(self, run: Run, recipe: R, manifest: Manifest, listener: Listener) -> None:
         self.run = run
@@ -196,8 +198,8 @@ class Session(ABC, Generic[R]):
         row = {
             "epoch": float(progress.epoch + 1),
             "lr": schedule.lr_at((progress.epoch + 1) * (schedule.total_steps // self.recipe.training.epochs) - 1),
-            **{f"train_{name}": getattr(totals, name) for name in self.figures},
-            **{f"val_{name}": getattr(held_out, name) if held_out else float("nan") for name in self.figures},
+            **{f"train_{name}": getattr(totals, name) for name in self.figures["train"]},
+            **{f"val_{name}": getattr(held_out, name) if held_out else float("nan") for name in self.figures["val"]},
             "wait_s": totals.wait_s,
             "compute_s": totals.compute_s,
         }
@@ -214,13 +216,13 @@ class Session(ABC, Generic[R]):
         draw_curves(progress.history, self.run.folder / "curves.png")
 
     def _is_best(self, held_out: Totals | None) -> bool:
-        """Compare accuracy, then loss; without held-out clips the last epoch is the best there is."""
+        """Compare accuracy (mAP), then loss; without held-out clips the last epoch is the best there is."""
         progress = self.progress
         if held_out is not None:
-            better = (held_out.top1, -held_out.loss) > (progress.best, -progress.best_loss)
+            better = (held_out.quality, -held_out.loss) > (progress.best, -progress.best_loss)
             if not better:
                 return False
-            progress.best, progress.best_loss = held_out.top1, held_out.loss
+            progress.best, progress.best_loss = held_out.quality, held_out.loss
         return True
 
     def _report_bad(self, bad: Sequence[BadSample]) -> None:
@@ -287,12 +289,12 @@ def list_sizes(spec: InputSpec) -> dict[str, int]:
 
 def prepare_training(
     pixels: Pixels | Features,
-    label: int,
+    label: Label,
     generator: np.random.Generator,
     *,
     recipe: AnyRecipe,
     classes: tuple[str, ...],
-) -> tuple[UInt8[Tensor, "time height2 width2 channel2"] | Float32[Tensor, "time 1 1 feature"], int]:
+) -> tuple[UInt8[Tensor, "time height2 width2 channel2"] | Float32[Tensor, "time 1 1 feature"], Label]:
     """Augment a clip and fit it to the contract; picklable, for loader workers. Features are only fitted."""
     if recipe.input.kind == "features":
         return fit_features(pixels, recipe.input), label

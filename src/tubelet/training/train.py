@@ -3,6 +3,7 @@
 recipe -> manifest -> model -> [ train_epoch -> validate -> save ] x epochs -> evaluate on the held-out clips
 """
 
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,11 +32,13 @@ class TrainResult:
     best_epoch: int
     """The epoch whose weights were kept, from 1."""
     val_top1: float
-    """Validation accuracy of that epoch; NaN where nothing was held out."""
+    """Validation accuracy of that epoch; NaN where nothing was held out, and in multi-label training."""
     report: Report | None
     """The figures on the test clips, or on the validation clips where there are no test clips; None without either."""
     takes: Literal["pixels", "features"] = "pixels"
     """What the model takes."""
+    val_mean_ap: float = math.nan
+    """In multi-label training, the mean average precision of that epoch on validation clips; otherwise NaN."""
 
 
 def train(
@@ -86,13 +89,16 @@ def train(
         trainer.execute(is_resumed=resume)
         report = trainer.judge()
     progress = trainer.progress
-    best = progress.best if progress.best >= 0 else float("nan")
-    return TrainResult(opened.run.folder, progress.best_epoch + 1, best, report, opened.recipe.input.kind)
+    best = progress.best if progress.best >= 0 else math.nan
+    top1, mean_ap = (math.nan, best) if trainer.manifest.task == "multilabel" else (best, math.nan)
+    return TrainResult(opened.run.folder, progress.best_epoch + 1, top1, report, opened.recipe.input.kind, mean_ap)
 
 
 def _settle(recipe: Recipe, manifest: Manifest) -> Recipe:
     """State mean and deviation of features by the training clips where the recipe states none."""
     check_kind(manifest, recipe.input)
+    if recipe.model.task != "auto":
+        manifest.with_task(recipe.model.task)  # says before there is a run folder what does not fit
     if recipe.input.kind != "features" or recipe.input.mean:
         return recipe
     means, deviation = measure_features(manifest)

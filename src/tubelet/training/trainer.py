@@ -1,5 +1,7 @@
 """Train one classifier from its first epoch, or from where it was interrupted, to its end and its figures."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from tubelet.classifier import Classifier
@@ -11,7 +13,8 @@ from tubelet.models import create_model
 from tubelet.prediction.devices import choose_precision
 from tubelet.recipes.recipe import Recipe
 from tubelet.report.figures import draw_class_distribution
-from tubelet.training.loop import Classification, Totals, validate
+from tubelet.shapes import Task
+from tubelet.training.loop import Classification, MultilabelClassification, Totals, validate
 from tubelet.training.progress import Listener
 from tubelet.training.run import Run
 from tubelet.training.session import Session, describe_epoch, list_sizes
@@ -20,12 +23,21 @@ from tubelet.transforms.policy import warn_of_mirrors
 __all__ = ["Trainer"]
 
 
+FIGURES: Mapping[Task, Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "classification": {"train": ("loss", "top1"), "val": ("loss", "top1")},
+        "multilabel": {"train": ("loss",), "val": ("loss", "mean_ap")},
+    }
+)
+"""For each task, what metrics.csv says of the training clips and of the held-out ones."""
+
+
 class Trainer(Session[Recipe]):
     """Teach a classifier its classes, keep the weights of the best epoch, and judge them."""
 
-    figures = ("loss", "top1")
-
     def __init__(self, run: Run, recipe: Recipe, manifest: Manifest, listener: Listener) -> None:
+        manifest = manifest if recipe.model.task == "auto" else manifest.with_task(recipe.model.task)
+        self.figures = FIGURES[manifest.task]
         check_kind(manifest, recipe.input)
         recipe.augmentation.check_classes(manifest.classes)
         super().__init__(run, recipe, manifest, listener)
@@ -51,7 +63,8 @@ class Trainer(Session[Recipe]):
             workers=self.recipe.data.workers,
             device=self.recipe.training.device,
         )
-        self.run.log("evaluate", split=held_out[0], top1=report.metrics.top1, n=report.n, n_failed=report.n_failed)
+        figures = {name: value for name, value in report.headline_figures().items() if isinstance(value, float)}
+        self.run.log("evaluate", split=held_out[0], **figures, n=report.n, n_failed=report.n_failed)
         return report
 
     def _make_task(self) -> Classification:
@@ -60,8 +73,10 @@ class Trainer(Session[Recipe]):
         model = create_model(recipe.model.name, num_classes=len(self.manifest.classes), **sizes)
         if recipe.training.checkpointing:
             model.checkpoint_activations()
-        self.classifier = Classifier(model.to(self.device), recipe.input, self.manifest.classes)
-        return Classification(self.classifier, recipe)
+        manifest = self.manifest
+        self.classifier = Classifier(model.to(self.device), recipe.input, manifest.classes, manifest.task)
+        kind = MultilabelClassification if manifest.task == "multilabel" else Classification
+        return kind(self.classifier, recipe)
 
     def _list_remarks(self) -> list[str]:
         return [*self.manifest.notes, *warn_of_mirrors(self.recipe.augmentation, self.manifest.classes)]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from tubelet.shapes import Size
+from tubelet.shapes import Label, Size
 from tubelet.transforms.color import adjust_color
 from tubelet.transforms.policy import Augmentation, swap_label
 from tubelet.transforms.preparation import as_tensor, fit, fit_channels, resize
@@ -59,19 +59,19 @@ class Draw:
 
 def augment(
     pixels: Pixels,
-    label_index: int,
+    label: Label,
     augmentation: Augmentation,
     spec: InputSpec,
     classes: Sequence[str],
     generator: np.random.Generator,
-) -> tuple[UInt8[Tensor, "time height2 width2 channel2"], int]:
-    """Vary a clip at random, bring it to the model's size, and say which class it shows now.
+) -> tuple[UInt8[Tensor, "time height2 width2 channel2"], Label]:
+    """Vary a clip at random, bring it to the model's size, and say what it shows now.
 
     With an augmentation that does nothing this is `fit`, byte for byte: training and evaluation share the road.
 
     Args:
         pixels: uint8 (time, height, width, channel) as decoded; never written to.
-        label_index: the clip's class, an index into `classes`.
+        label: the index of the clip's class in `classes`, or for each of them whether the clip has it.
         augmentation: what is allowed.
         spec: the model's contract: the size and channels to reach.
         classes: names in index order, for the labels that flips swap.
@@ -96,12 +96,12 @@ def augment(
     """
     draw = draw_augmentation(augmentation, Size(*pixels.shape[1:3]), spec, generator)
     if draw.horizontal_flip:
-        label_index = swap_label(label_index, augmentation.horizontal_pairs, classes)
+        label = swap_label(label, augmentation.horizontal_pairs, classes)
     if draw.vertical_flip:
-        label_index = swap_label(label_index, augmentation.vertical_pairs, classes)
+        label = swap_label(label, augmentation.vertical_pairs, classes)
     if draw.time_reversal:
-        label_index = swap_label(label_index, augmentation.reversal_pairs, classes)
-    return vary(pixels, draw, spec, wrap=augmentation.shift_fill == "wrap"), label_index
+        label = swap_label(label, augmentation.reversal_pairs, classes)
+    return vary(pixels, draw, spec, wrap=augmentation.shift_fill == "wrap"), label
 
 
 def draw_augmentation(augmentation: Augmentation, size: Size, spec: InputSpec, generator: np.random.Generator) -> Draw:

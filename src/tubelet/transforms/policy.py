@@ -11,7 +11,11 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Int64
+
 from tubelet.errors import ConfigError, name_nearest
+from tubelet.shapes import Label
 
 __all__ = ["FLIPS", "Augmentation", "Pairs", "find_pairs", "swap_label", "warn_of_mirrors"]
 
@@ -174,11 +178,11 @@ def _check_pairs(field: str, pairs: Pairs) -> None:
         seen.update(pair)
 
 
-def swap_label(label_index: int, pairs: Pairs, classes: Sequence[str]) -> int:
+def swap_label(label: Label, pairs: Pairs, classes: Sequence[str]) -> Label:
     """Return the label that a clip has after the flip that `pairs` belongs to.
 
     Args:
-        label_index: the label before, an index into `classes`.
+        label: the label before: an index into `classes`, or for each of them whether the clip has it.
         pairs: class names that trade places; classes in no pair stay themselves.
         classes: names in index order.
 
@@ -186,14 +190,20 @@ def swap_label(label_index: int, pairs: Pairs, classes: Sequence[str]) -> int:
         >>> swap_label(0, (("left", "right"),), ("left", "up", "right"))
         2
     """
-    return _tabulate_swaps(pairs, tuple(classes)).get(label_index, label_index) if pairs else label_index
+    if not pairs:
+        return label
+    partners = _tabulate_partners(pairs, tuple(classes))
+    return int(partners[label]) if isinstance(label, int) else label[partners]
 
 
 @lru_cache(maxsize=16)
-def _tabulate_swaps(pairs: Pairs, classes: tuple[str, ...]) -> Mapping[int, int]:
+def _tabulate_partners(pairs: Pairs, classes: tuple[str, ...]) -> Int64[np.ndarray, " classes"]:
+    """Give for each class the one in whose place it stands after the flip: a partner's partner is the class itself."""
+    partners = np.arange(len(classes))
     index = {name: position for position, name in enumerate(classes)}
-    swaps = {index[one]: index[other] for one, other in pairs}
-    return swaps | {other: one for one, other in swaps.items()}
+    for one, other in pairs:
+        partners[index[one]], partners[index[other]] = index[other], index[one]
+    return partners
 
 
 def find_pairs(classes: Sequence[str], flip: Flip) -> Pairs:

@@ -30,12 +30,15 @@ from tubelet.models.weights.loading import WeightReport, load_found
 from tubelet.models.weights.rules import translate_back
 from tubelet.models.weights.sizes import check_sizes
 from tubelet.models.weights.source import CONFIG_NAME, PREPROCESSOR_NAMES, WEIGHTS_NAME, WeightFiles
+from tubelet.shapes import Task
 from tubelet.video.spec import InputSpec
 
 __all__ = ["FolderModel", "FolderPlan", "plan_folder", "read_folder", "read_input", "write_folder"]
 
 _PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 _KINETICS_CLASSES = 400
+_MULTILABEL = "multi_label_classification"
+"""What transformers calls a task in which each class is a question of its own."""
 _MOST_CLASSES = 2**20
 _LARGEST_SIDE_PX = 2**13
 """More than any screen has; frames scaled to much more would fill the memory."""
@@ -48,6 +51,7 @@ class FolderModel(NamedTuple):
     input_spec: InputSpec
     classes: tuple[str, ...]
     report: WeightReport
+    task: Task
 
 
 class FolderPlan(NamedTuple):
@@ -112,7 +116,8 @@ def read_folder(found: WeightFiles) -> FolderModel:
             f"cannot classify with {found.title!r} - it holds no classifier, only what one can be trained from - "
             f"'tubelet train DATA --weights {found.title}' trains one."
         )
-    return FolderModel(model.eval(), plan.input_spec, plan.classes, report)
+    task: Task = "multilabel" if found.settings.get("problem_type") == _MULTILABEL else "classification"
+    return FolderModel(model.eval(), plan.input_spec, plan.classes, report, task)
 
 
 def _find_nearest(architecture: str, config: ModelConfig) -> ModelCard:
@@ -253,7 +258,14 @@ def _to_numbers(value: Any) -> tuple[float, ...]:
     return (float(value),) if isinstance(value, int | float) else tuple(float(number) for number in value)
 
 
-def write_folder(model: VideoModel, input_spec: InputSpec, classes: Sequence[str], folder: str | Path) -> None:
+def write_folder(
+    model: VideoModel,
+    input_spec: InputSpec,
+    classes: Sequence[str],
+    folder: str | Path,
+    *,
+    task: Task = "classification",
+) -> None:
     """Write a model as a folder that transformers loads, with the same logits.
 
     Args:
@@ -261,6 +273,8 @@ def write_folder(model: VideoModel, input_spec: InputSpec, classes: Sequence[str
         input_spec: written as `preprocessor_config.json`; what transformers cannot say is an error.
         classes: class names in index order.
         folder: takes the place of an existing model folder.
+        task: `multilabel` is written as the `problem_type` that transformers trains with; its pipeline has to be told
+            `function_to_apply="sigmoid"`.
 
     Raises:
         ConfigError: transformers has no such model, or no such preprocessing.
@@ -279,6 +293,7 @@ def write_folder(model: VideoModel, input_spec: InputSpec, classes: Sequence[str
         **family.describe(model.config),
         "id2label": {str(index): name for index, name in enumerate(classes)},
         "label2id": {name: index for index, name in enumerate(classes)},
+        **({"problem_type": _MULTILABEL} if task == "multilabel" else {}),
     }
     state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
     weights = translate_back(state, family.make_own(model.config))
