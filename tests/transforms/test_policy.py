@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tubelet.errors import ConfigError
@@ -45,6 +46,14 @@ def test_swapping_twice_gives_the_label_back_and_spares_the_others():
     assert swapped == [4, 3, 2, 1, 0]
     assert [swap_label(index, pairs, CLASSES) for index in swapped] == [0, 1, 2, 3, 4]
     assert [swap_label(index, (), CLASSES) for index in range(5)] == [0, 1, 2, 3, 4]
+
+
+def test_swapping_several_labels_swaps_each_that_has_a_partner():
+    pairs = (("left", "right"), ("up", "down"))
+    has = np.array([name in ("left", CLASSES[2], "up", "down") for name in CLASSES])
+    swapped = swap_label(has, pairs, CLASSES)
+    assert {name for name, own in zip(CLASSES, swapped, strict=True) if own} == {"right", CLASSES[2], "up", "down"}
+    assert swap_label(swapped, pairs, CLASSES).tolist() == has.tolist()
 
 
 def test_pairs_of_unknown_classes_are_named_with_the_nearest():

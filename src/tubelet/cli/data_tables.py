@@ -21,10 +21,10 @@ def print_health(health: Health, *, as_json: bool, output: Path | None = None) -
         print(json.dumps(health.to_dict(), ensure_ascii=False), flush=True)  # noqa: T201
         return status
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{health.origin}: {sum(health.clips.values())} clips", markup=False)
+    console.print(f"{health.origin}: {sum(health.splits.values())} clips", markup=False)
     for split, classes in health.counts.items():
         listed = ", ".join(f"{name} {count}" for name, count in list(classes.items())[:12])
-        console.print(f"  {split}: {health.clips[split]} ({listed})", markup=False)
+        console.print(f"  {split}: {health.splits[split]} ({listed})", markup=False)
     shortest, middle, longest = health.duration_s
     console.print(f"  seconds: {shortest:.2f} shortest, {middle:.2f} middle, {longest:.2f} longest")
     console.print(f"  codecs: {_join(health.codecs)}; sizes: {_join(health.sizes)}", markup=False)

@@ -29,7 +29,7 @@ class Health:
     """State what a set holds and what is wrong with it."""
 
     origin: str
-    clips: dict[str, int]
+    splits: dict[str, int]
     """Clips by split."""
     counts: dict[str, dict[str, int]]
     """Clips of each class in each split."""
@@ -111,7 +111,7 @@ def check_health(
     durations = sorted(info.duration_s for info in good) or [0.0]
     health = Health(
         origin=manifest.origin,
-        clips=manifest.split_sizes(),
+        splits=manifest.split_sizes(),
         counts=manifest.counts(),
         codecs=dict(Counter(info.codec for info in good)),
         sizes=dict(Counter(f"{info.width}x{info.height}" for info in good).most_common(10)),
@@ -165,7 +165,7 @@ def _adopt(manifest: Manifest, problem: listing.Problem) -> Problem:
 def _remark(manifest: Manifest, lint: Lint) -> Iterator[Problem]:
     """Name what is about no single clip."""
     # What is torn over splits was named as an error, clip by clip.
-    doubts = [doubt for doubt in find_doubts(manifest) if doubt[0] in ("absent_class", "one_class")]
+    doubts = [doubt for doubt in find_doubts(manifest) if doubt[0] in ("absent_class", "one_class", "one_label")]
     doubts += doubt_classes(manifest)
     doubts += [("mirrored_names", text) for text in lint(manifest.classes)]
     yield from (Problem(manifest.origin, "note", text, is_error=False) for text in manifest.notes)

@@ -159,8 +159,8 @@ class Manifest:
         if task == "classification" and others:
             raise DataError(
                 f"cannot use '{self.origin}' for the task 'classification' - {len(others)} of {len(self.samples)} "
-                f"clips have several labels or none, such as {quote_some(others, 1)} - give each clip one label, or "
-                "train with --model.task multilabel."
+                f"clips have several labels or none, such as '{others[0]}' - give each clip one label, or train with "
+                "--model.task multilabel."
             )
         return replace(self, task=task)
 
