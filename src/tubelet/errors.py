@@ -18,6 +18,7 @@
     |- DataError             a manifest, a folder of clips, an array file
     |- CheckpointError       a weights or checkpoint file
     |- TrainingError         a run that cannot go on
+    |- Interrupted           a run that was asked to stop
     `- MissingExtra          an optional dependency that is not installed
 
 Every message reads: what was asked - what was found - what to do. `code` is stable across versions, for programs.
@@ -35,6 +36,7 @@ __all__ = [
     "DecoderCrashed",
     "Encrypted",
     "FrameOutOfRange",
+    "Interrupted",
     "MissingExtra",
     "NoVideoStream",
     "NotAVideo",
@@ -156,6 +158,17 @@ class TrainingError(TubeletError):
     """Report a run that cannot start or go on."""
 
     code = "training"
+
+
+class Interrupted(TubeletError):
+    """Report a run that stopped because a signal asked it to; it can go on."""
+
+    code = "interrupted"
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+        """Exit status of a program that ends so: 130 for Ctrl-C, 143 for SIGTERM."""
 
 
 class MissingExtra(TubeletError):

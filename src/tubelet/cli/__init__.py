@@ -20,7 +20,7 @@ from tubelet.cli.models import show_models, weights_app
 from tubelet.cli.predict import predict_sources
 from tubelet.cli.pretrain import pretrain_model
 from tubelet.cli.train import train_model
-from tubelet.errors import ConfigError, TubeletError, UnknownName
+from tubelet.errors import ConfigError, Interrupted, TubeletError, UnknownName
 from tubelet.registry import load_plugin
 
 __all__ = ["app", "main"]
@@ -64,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _print_failure(console, error)
         console.print("'tubelet --help' and 'tubelet COMMAND --help' list what there is.", highlight=False)
         sys.exit(2)
+    except Interrupted as error:
+        _print_failure(console, error)
+        sys.exit(error.status)
     except TubeletError as error:
         _print_failure(console, error)
         sys.exit(2 if isinstance(error, ConfigError | UnknownName) else 1)

@@ -31,6 +31,7 @@ __all__ = ["ClipLoader", "EpochOrder", "LoaderOptions", "make_loader"]
 
 _IDLE = -1
 _POLL_S = 1.0
+_GRACE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class ClipLoader:
             num_workers=options.workers,
             collate_fn=partial(collate, spec=dataset.spec),
             persistent_workers=options.workers > 0,
-            timeout=options.timeout_s if options.workers else 0,
+            timeout=_POLL_S if options.workers else 0,  # how soon a dead worker is noticed
             worker_init_fn=partial(_follow, parent=os.getpid()) if options.workers else None,
             pin_memory=torch.cuda.is_available(),
         )
@@ -111,12 +112,34 @@ class ClipLoader:
         return len(self._order)
 
     def __iter__(self) -> Iterator[Batch]:
-        try:
-            batches = iter(self._loader)
-            self._children = multiprocessing.active_children()
-            yield from batches
-        except RuntimeError as error:
-            raise self._explain(error) from error
+        batches, since_s = self._start(), time.monotonic()
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                is_late = time.monotonic() - since_s >= self._options.timeout_s
+                if _is_timeout(error) and not is_late:
+                    continue
+                raise self._explain(error) from error
+            yield batch
+            since_s = time.monotonic()
+
+    def _start(self) -> Iterator[Batch]:
+        """Begin an epoch.
+
+        PyTorch would raise, in whatever the main thread does at that moment, when a worker dies; here the next batch
+        says it, which knows the clip.
+        """
+        number = getattr(signal, "SIGCHLD", None)
+        hears = number is not None and threading.current_thread() is threading.main_thread()
+        before = signal.getsignal(number) if number is not None else None
+        batches = iter(self._loader)
+        if number is not None and hears:
+            signal.signal(number, before or signal.SIG_DFL)
+        self._children = multiprocessing.active_children()
+        return batches
 
     def _explain(self, error: RuntimeError) -> Exception:
         """Say which clip a worker was reading when it died or stopped answering; other errors are left as they are."""
@@ -126,7 +149,7 @@ class ClipLoader:
             ending = ends[dead[0].pid]
             what, rows = f"a process that reads clips died ({_name_end(ending)})", dead
             advice = _ADVICE.get(ending, "leave that clip out")
-        elif str(error).startswith("DataLoader timed out"):
+        elif _is_timeout(error):
             what, rows = f"no batch came within {self._options.timeout_s} s", self._desk.read()
             advice = "leave that clip out, or raise data.timeout_s where the disk is slow"
         else:
@@ -136,6 +159,17 @@ class ClipLoader:
             f"{self._dataset.samples[row.index].name!r} ({time.monotonic() - row.since_s:.0f} s)" for row in busy
         ] or ["no clip: it was between two"]
         return DataError(f"cannot go on reading - {what} while it read {', '.join(names)} - {advice}.")
+
+
+def _is_timeout(error: RuntimeError) -> bool:
+    return str(error).startswith("DataLoader timed out")
+
+
+def _end_later(number: int, _frame: object) -> None:
+    """End this process when its parent had time to stop by itself."""
+    later = threading.Timer(_GRACE_S, os._exit, [128 + number])
+    later.daemon = True
+    later.start()
 
 
 _ADVICE = {
@@ -202,7 +236,15 @@ class _Signed(Dataset[Item]):
 
 
 def _follow(_worker: int, parent: int) -> None:
-    """End this worker soon after its parent: PyTorch's own watch misses a parent that dies before it begins."""
+    """End this worker soon after its parent, and not before it.
+
+    PyTorch's own watch misses a parent that dies before it begins. Signals that reach a whole group of processes ask
+    the parent to finish its step, for which it needs what its workers hold.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _end_later)
 
     def watch() -> None:
         while os.getppid() == parent:

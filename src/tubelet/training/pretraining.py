@@ -16,7 +16,6 @@ from torch import Tensor
 
 from tubelet.config import override
 from tubelet.data.dataset import Batch
-from tubelet.data.loader import ClipLoader
 from tubelet.data.manifest import Manifest
 from tubelet.data.splits import split_manifest
 from tubelet.data.unlabelled import list_clips, open_unlabelled
@@ -183,8 +182,8 @@ class Pretrainer(Session[PretrainingRecipe]):
     def _list_remarks(self) -> tuple[str, ...]:
         return self.manifest.notes
 
-    def _validate(self, loader: ClipLoader) -> Totals:
-        return self.task.validate(loader)
+    def _validate(self, batches: Iterable[Batch]) -> Totals:
+        return self.task.validate(batches)
 
     def _keep(self, row: dict[str, float]) -> None:
         model, spec = self.task.model, self.recipe.input

@@ -1,7 +1,7 @@
 """Go through the epochs of a run, save, stop, go on where it was interrupted: what every kind of training shares."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from types import MappingProxyType
@@ -13,7 +13,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
 from tubelet.config import flatten
-from tubelet.data.dataset import BadSample, ClipDataset
+from tubelet.data.dataset import BadSample, Batch, ClipDataset
 from tubelet.data.features import Features
 from tubelet.data.loader import ClipLoader, EpochOrder, LoaderOptions, make_loader
 from tubelet.data.manifest import Manifest
@@ -24,6 +24,7 @@ from tubelet.prediction.devices import choose_device
 from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.report.figures import draw_curves
 from tubelet.shapes import Label
+from tubelet.training.interruption import Interruption
 from tubelet.training.loop import Task, Totals, train_epoch
 from tubelet.training.optimizer import Schedule, make_optimizer, make_schedule
 from tubelet.training.progress import Listener
@@ -59,6 +60,7 @@ class Session(ABC, Generic[R]):
         self.manifest = manifest
         self.listener = listener
         self.progress = Progress()
+        self.interruption = Interruption()
         if not manifest.select("train"):
             raise TrainingError(
                 f"cannot train on {manifest.origin} - it has no training clips - give some a split 'train'."
@@ -89,9 +91,10 @@ class Session(ABC, Generic[R]):
             self._start_from(self.recipe.model.source)
         train_loader, val_loader = self._make_loaders()
         self.run.write_metrics(self.progress.history)
-        while not self.progress.is_done and self.progress.epoch < training.epochs:
-            self._train_one_epoch(train_loader, schedule)
-            self._finish_epoch(val_loader, schedule)
+        with self.interruption:
+            while not self.progress.is_done and self.progress.epoch < training.epochs:
+                self._train_one_epoch(train_loader, schedule)
+                self._finish_epoch(val_loader, schedule)
         if self.progress.history:
             draw_curves(self.progress.history, self.run.folder / "curves.png")
         self.listener.on_end(self.progress.history)
@@ -105,7 +108,7 @@ class Session(ABC, Generic[R]):
         """List what should be known before the first epoch."""
 
     @abstractmethod
-    def _validate(self, loader: ClipLoader) -> Totals:
+    def _validate(self, batches: Iterable[Batch]) -> Totals:
         """Measure the held-out clips."""
 
     @abstractmethod
@@ -170,6 +173,7 @@ class Session(ABC, Generic[R]):
             self._check_bad(totals.bad)
             if done % save_every == 0 and done < self.num_batches:
                 self._save()
+            self._stop_if_asked()
 
         if progress.batch < self.num_batches:
             train_epoch(
@@ -187,7 +191,7 @@ class Session(ABC, Generic[R]):
     def _finish_epoch(self, val_loader: ClipLoader | None, schedule: Schedule) -> None:
         progress, totals = self.progress, self.progress.totals
         self._report_bad(totals.bad)
-        held_out = self._validate(val_loader) if val_loader is not None else None
+        held_out = self._validate(self._watch(val_loader)) if val_loader is not None else None
         if held_out is not None:
             self._report_bad(held_out.bad)
             if not held_out.seen:
@@ -214,6 +218,19 @@ class Session(ABC, Generic[R]):
         self.run.write_metrics(progress.history)
         self.listener.on_epoch(row)
         draw_curves(progress.history, self.run.folder / "curves.png")
+
+    def _watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Pass on batches until somebody asks the run to stop."""
+        for batch in batches:
+            self._stop_if_asked()
+            yield batch
+
+    def _stop_if_asked(self) -> None:
+        """Write a checkpoint and end, where a signal asked for it; called between steps only."""
+        if self.interruption.is_asked:
+            self._save()
+            self.run.log("interrupted", epoch=self.progress.epoch + 1, batch=self.progress.batch)
+            self.interruption.raise_if_asked(str(self.run.folder))
 
     def _is_best(self, held_out: Totals | None) -> bool:
         """Compare accuracy (mAP), then loss; without held-out clips the last epoch is the best there is."""

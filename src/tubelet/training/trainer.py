@@ -1,12 +1,12 @@
 """Train one classifier from its first epoch, or from where it was interrupted, to its end and its figures."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from tubelet.classifier import Classifier
+from tubelet.data.dataset import Batch
 from tubelet.data.features import check_kind
-from tubelet.data.loader import ClipLoader
 from tubelet.data.manifest import Manifest
 from tubelet.evaluation.evaluate import Report, evaluate
 from tubelet.models import create_model
@@ -81,8 +81,8 @@ class Trainer(Session[Recipe]):
     def _list_remarks(self) -> list[str]:
         return [*self.manifest.notes, *warn_of_mirrors(self.recipe.augmentation, self.manifest.classes)]
 
-    def _validate(self, loader: ClipLoader) -> Totals:
-        return validate(self.classifier, loader, self.precision)
+    def _validate(self, batches: Iterable[Batch]) -> Totals:
+        return validate(self.classifier, batches, self.precision)
 
     def _keep(self, row: dict[str, float]) -> None:
         if self.progress.best_epoch == self.progress.epoch:
