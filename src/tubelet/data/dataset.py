@@ -31,6 +31,7 @@ from tubelet.video.clip import Pixels, VideoInfo
 from tubelet.video.sampling import plan
 from tubelet.video.source import Video
 from tubelet.video.spec import InputSpec
+from tubelet.video.volumes import VolumeView
 
 __all__ = [
     "BadSample",
@@ -90,11 +91,11 @@ class Batch:
         return Batch(self.clips.pin_memory(), self.labels.pin_memory(), self.indices, self.bad, lengths)
 
 
-def open_sample(sample: Sample, decoder: str = "pyav") -> Video:
-    """Open the video, frame folder or array row that a sample names."""
+def open_sample(sample: Sample, decoder: str = "pyav", volume: VolumeView = VolumeView()) -> Video:  # noqa: B008 - frozen
+    """Open the video, frame folder, volume or array row that a sample names."""
     if sample.member is not None and sample.row is not None:
-        return Video(load_row(sample.source, sample.member, sample.row))
-    return Video(sample.source, decoder=decoder)
+        return Video(load_row(sample.source, sample.member, sample.row), volume=volume)
+    return Video(sample.source, decoder=decoder, volume=volume)
 
 
 @dataclass
@@ -148,7 +149,7 @@ class ClipDataset(Dataset[tuple[int, "Clips | BadSample", int]]):
         if index in self._cache:
             info, times_s, whole = self._cache[index]
             return [whole[row] for row in self._plan(sample, info, times_s, generator)]
-        with open_sample(sample, self.decoder) as video:
+        with open_sample(sample, self.decoder, self.spec.volume) as video:
             rows = self._plan(sample, video.info, video.times_s, generator)
             kept = self._decode_whole(video)
             if kept is None:
