@@ -12,7 +12,9 @@ import pydicom
 import pytest
 
 from medical import make_phantom, write_nifti, write_series, write_slice
+from tubelet.config.tree import build, override
 from tubelet.errors import (
+    ConfigError,
     Corrupt,
     MissingExtra,
     NotAVideo,
@@ -23,7 +25,9 @@ from tubelet.errors import (
     VideoError,
 )
 from tubelet.video.source import Video
-from tubelet.video.volumes import VolumeView
+from tubelet.video.spec import InputSpec
+from tubelet.video.synthetic import write_video
+from tubelet.video.volumes import Shape, VolumeView
 
 CT = VolumeView(window=(-1000.0, 1000.0))
 
@@ -141,8 +145,6 @@ def test_a_ramp_stays_a_ramp_at_any_spacing(tmp_path, wanted):
 
 def test_voxels_that_grow_take_in_all_they_cover():
     checks = np.indices((8, 32, 32)).sum(0) % 2 * np.float32(255)
-    from tubelet.video.volumes import Shape
-
     view = VolumeView(window=(0.0, 255.0), spacing_mm=(4.0, 4.0, 4.0))
     shown = view.draw(checks[..., None], (1.0, 1.0, 1.0), "checks")
     assert shown.shape == view.plan_shape(Shape(8, 32, 32, 1), (1.0, 1.0, 1.0), "checks")
@@ -331,10 +333,10 @@ HOSTILE = {
 def test_a_hostile_header_is_one_error_that_names_the_file(tmp_path, capfd, kind, packed):
     offset, data, error, match = HOSTILE[kind]
     path = write_hostile(tmp_path / "hostile.nii", offset, data, packed)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(error, match=f"hostile.nii.*{match}"):
         show(path)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
     assert capfd.readouterr() == ("", "")
 
 
@@ -345,7 +347,7 @@ def test_a_gzip_bomb_is_refused_by_its_header_and_unpacked_no_further_than_that(
     (tmp_path / "bomb.nii.gz").write_bytes(gzip.compress(bytes(wide) + bytes(10 << 20)))
     with pytest.raises(TooLarge, match=r"bomb.*1000:1"):
         show(tmp_path / "bomb.nii.gz")
-    (tmp_path / "tail.nii.gz").write_bytes(gzip.compress(head + bytes(400 << 20), 1))
+    (tmp_path / "tail.nii.gz").write_bytes(gzip.compress(head + bytes(100 << 20), 1))
     with Video(tmp_path / "tail.nii.gz") as video:
         assert video.frames().pixels.max() == 0
         assert video.bytes_read < 100_000
@@ -385,14 +387,35 @@ def test_mutants_end_as_pixels_or_as_one_error(tmp_path, capfd):
 
 @pytest.mark.parametrize("view", [VolumeView(window=(0.0, 1.0)), VolumeView(spacing_mm=(1.0, 1.0, 1.0))])
 def test_pictures_have_no_window_and_arrays_no_spacing(tmp_path, view):
-    from tubelet.video.synthetic import write_video
-
     write_video(tmp_path / "v.mp4", np.zeros((3, 16, 16, 3), np.uint8), fps=5)
     with pytest.raises(NotAVolume, match="holds pictures"):
         show(tmp_path / "v.mp4", view)
     if view.spacing_mm:
         with pytest.raises(NotAVolume, match="states none"):
             show(np.zeros((3, 4, 5), np.int16), view)
+
+
+@pytest.mark.parametrize(
+    ("field", "match"),
+    [
+        ({"window": (400.0, -1000.0)}, "window must rise"),
+        ({"window": (0.0, float("nan"))}, "window must rise"),
+        ({"spacing_mm": (1.0, 0.0, 1.0)}, "spacing_mm must be positive"),
+        ({"kind": "features", "height": 1, "width": 1, "window": (0.0, 1.0)}, "window is for pixels"),
+    ],
+    ids=["falling", "nan", "zero", "features"],
+)
+def test_a_contract_that_cannot_be_kept_is_refused(field, match):
+    with pytest.raises(ConfigError, match=match):
+        InputSpec(**field)
+
+
+def test_window_and_spacing_are_settings_like_others():
+    changes = {"window": [-1000, 400], "spacing_mm": [2, 1, 1]}
+    spec = build(InputSpec, changes)
+    assert spec.volume == VolumeView((-1000.0, 400.0), (2.0, 1.0, 1.0))
+    assert override(InputSpec(), changes) == spec
+    assert InputSpec().volume == VolumeView()
 
 
 def test_too_fine_a_spacing_is_refused_before_memory_is_taken(tmp_path):

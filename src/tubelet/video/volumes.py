@@ -108,9 +108,12 @@ class VolumeView:
                 f"cannot bring {name!r} to a spacing of {self.spacing_mm} mm - it states none - store it as NIfTI, "
                 "or leave input.spacing_mm out."
             )
-        axes = zip(shape[:3], spacing_mm, self.spacing_mm, strict=True)
-        # No more than a float holds: a spacing of next to nothing asks for endless slices.
-        sides = [max(1, round(min(count * have / want, 1e9))) for count, have, want in axes]
+        steps = [want / have for want, have in zip(self.spacing_mm, spacing_mm, strict=True)]
+        # No more than an integer holds: a spacing of next to nothing asks for endless slices.
+        sides = [
+            max(1, round(min(count / step, 1e9))) if _differs(step) else count
+            for count, step in zip(shape[:3], steps, strict=True)
+        ]
         planned = Shape(sides[0], sides[1], sides[2], shape.channels)
         _check_size(planned, name, f"a spacing of {self.spacing_mm} mm is too fine for it")
         return planned
@@ -124,15 +127,21 @@ class VolumeView:
         Raises:
             Corrupt: there is no finite number.
 
-        Cost: 4 bytes a voxel, twice that to change the spacing; 1 s for 300 slices of 512x512 on one core.
+        Cost: 300 slices of 512x512 on one core: 1.2 s, 1.6 s more for percentiles, 0.9 s more for another spacing, with
+        what reading the numbers takes; 6 to 8 bytes of memory a number.
         """
         shape = self.plan_shape(Shape(*values.shape), spacing_mm, name)
         with np.errstate(all="ignore"):  # numbers at the end of their range end at black or white
             low, high = _find_window(values, self.window, name)
             if self.spacing_mm is not None and spacing_mm is not None:
-                finite = np.nan_to_num(values, nan=float(low.min()), posinf=float(high.max()), neginf=float(low.min()))
-                values = _resample(finite, shape, spacing_mm, self.spacing_mm)
+                if values.dtype.kind == "f" and not np.isfinite(values).all():  # one of them would spoil a whole line
+                    values = np.nan_to_num(values, nan=low.min(), posinf=high.max(), neginf=low.min())
+                values = _resample(values, shape, spacing_mm, self.spacing_mm)
             return _quantize(values, low, high)
+
+
+def _differs(step: float) -> bool:
+    return abs(step - 1) > _SAME
 
 
 def _check_size(shape: Shape, name: str, advice: str) -> None:
@@ -174,11 +183,19 @@ def _quantize(values: Values, low: Levels, high: Levels) -> Pixels:
 
 
 def _resample(values: Values, shape: Shape, have: Spacing, want: Spacing) -> Changed:
-    for axis in range(3):
-        if abs(want[axis] / have[axis] - 1) > _SAME:
-            weights = _weigh(values.shape[axis], shape[axis], want[axis] / have[axis])
-            values = np.moveaxis(np.tensordot(weights, values.astype(np.float32, copy=False), (1, axis)), 0, axis)
-    return values
+    """Weigh slices, then rows, then columns; an axis that has its spacing already costs nothing."""
+    changed = np.empty(shape, np.float32)
+    steps = [wanted / own for wanted, own in zip(want, have, strict=True)]
+    weights = [
+        _weigh(count, wanted, step) if _differs(step) else None
+        for count, wanted, step in zip(values.shape[:3], shape[:3], steps, strict=True)
+    ]
+    for channel in range(shape.channels):
+        numbers = values[..., channel].astype(np.float32, copy=False)
+        numbers = numbers if weights[0] is None else np.tensordot(weights[0], numbers, 1)
+        numbers = numbers if weights[1] is None else np.matmul(weights[1], numbers)
+        changed[..., channel] = numbers if weights[2] is None else np.matmul(numbers, weights[2].T)
+    return changed
 
 
 def _weigh(count: int, wanted: int, step: float) -> Float[np.ndarray, "wanted count"]:

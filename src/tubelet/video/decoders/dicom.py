@@ -114,7 +114,7 @@ def open_series(folder: Path, paths: Sequence[Path]) -> StoredVolume:
         VideoError: a file that cannot be read, or whose pixels cannot be decoded here.
         MissingExtra: pydicom is not installed.
 
-    Cost: 1 ms a slice.
+    Cost: 0.6 ms a slice.
     """
     name = os.fspath(folder)
     if len(paths) > MAX_SLICES:
