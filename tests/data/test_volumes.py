@@ -55,12 +55,16 @@ def test_slices_of_nobody_knows_which_series_are_passed_over_and_named(folder):
     assert "6 .dcm" in manifest.notes[0]
 
 
-def test_a_damaged_slice_does_not_turn_the_others_into_clips(folder):
+def test_a_damaged_file_is_named_and_changes_nothing_for_its_neighbors(folder):
     first = folder / "left" / "patient" / "c" / "IM0000.dcm"
     first.write_bytes(first.read_bytes()[:200])
-    assert len(read_manifest(folder).samples) == 10
+    (folder / "right" / "a.dcm").write_bytes(bytes(200))
+    assert len(read_manifest(folder).samples) == 11
     problems = check_health(folder, workers=1).health.problems
-    assert [(problem.source.split("/")[-1], problem.code) for problem in problems] == [("c", "corrupt")]
+    assert [(problem.source.split("/")[-1], problem.code) for problem in problems] == [
+        ("c", "corrupt"),
+        ("a.dcm", "not_a_video"),
+    ]
 
 
 def test_tables_lists_and_patterns_name_volumes(folder, tmp_path):

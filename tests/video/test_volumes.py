@@ -144,11 +144,11 @@ def test_a_ramp_stays_a_ramp_at_any_spacing(tmp_path, wanted):
 
 
 def test_voxels_that_grow_take_in_all_they_cover():
-    checks = np.indices((8, 32, 32)).sum(0) % 2 * np.float32(255)
-    view = VolumeView(window=(0.0, 255.0), spacing_mm=(4.0, 4.0, 4.0))
+    checks = np.indices((9, 33, 33)).sum(0) % 2 * np.float32(255)
+    view = VolumeView(window=(0.0, 255.0), spacing_mm=(3.0, 3.0, 3.0))
     shown = view.draw(checks[..., None], (1.0, 1.0, 1.0), "checks")
-    assert shown.shape == view.plan_shape(Shape(8, 32, 32, 1), (1.0, 1.0, 1.0), "checks")
-    assert np.abs(shown.astype(int) - 127).max() <= 1
+    assert shown.shape == view.plan_shape(Shape(9, 33, 33, 1), (1.0, 1.0, 1.0), "checks") == (3, 11, 11, 1)
+    assert np.abs(shown.astype(int) - 127).max() <= 2  # one voxel of three would be black or white
 
 
 # DICOM
