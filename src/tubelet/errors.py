@@ -7,6 +7,7 @@
     |  |- NoVideoStream      a container that holds no picture
     |  |- UnsupportedCodec   a picture that this build cannot decode
     |  |- Encrypted          protected content
+    |  |- NotAVolume         slices that make up none, or a source without what a volume states
     |  |- Truncated          the end of the file is missing
     |  |- Corrupt            the bytes contradict themselves
     |  |- TooLarge           beyond a stated limit
@@ -40,6 +41,7 @@ __all__ = [
     "MissingExtra",
     "NoVideoStream",
     "NotAVideo",
+    "NotAVolume",
     "SourceNotFound",
     "TooLarge",
     "TrainingError",
@@ -92,6 +94,12 @@ class Encrypted(VideoError):
     """Report protected content."""
 
     code = "encrypted"
+
+
+class NotAVolume(VideoError):
+    """Report slices that do not make up one volume, or a source that states no spacing or unit where one is wanted."""
+
+    code = "not_a_volume"
 
 
 class Truncated(VideoError):

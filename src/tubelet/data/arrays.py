@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt8
+from jaxtyping import Float32, Shaped
 
 from tubelet.data.array_labels import (
     MAX_TEXT_BYTES,
@@ -190,8 +190,8 @@ def _take_row(path: str | Path, member: str, row: int) -> Values:
     return taken
 
 
-def load_row(path: str | Path, member: str, row: int) -> UInt8[np.ndarray, "..."]:
-    """Show one row of a uint8 array: a clip (time, height, width[, channel]) or a volume.
+def load_row(path: str | Path, member: str, row: int) -> Values:
+    """Show one row of an array: a uint8 clip (time, height, width[, channel]), or a volume of any real numbers.
 
     The row is a read-only view of an array that stays in memory: whoever wants to change it copies it.
 
@@ -201,15 +201,15 @@ def load_row(path: str | Path, member: str, row: int) -> UInt8[np.ndarray, "..."
         row: counted from 0.
 
     Raises:
-        DataError: no such file, array or row, or values that are no pixels.
+        DataError: no such file, array or row, or values that are neither pixels nor a volume.
 
     Cost: the first row reads the whole array; the last four arrays stay in memory, in every process that reads.
     """
     values = _take_row(path, member, row)
-    if values.dtype != np.uint8:
+    if values.dtype != np.uint8 and (values.dtype.kind not in "buif" or values.ndim < 3):
         raise DataError(
             f"cannot read '{path}[{member}]' as pixels - it holds {values.dtype} - "
-            "store pixels as uint8 0..255, or features as (sample, time, feature)."
+            "store pixels as uint8 0..255, volumes as (sample, slice, row, column), features as (sample, time, dim)."
         )
     return values
 

@@ -33,6 +33,7 @@ from tubelet.video.clip import Pixels, VideoInfo
 from tubelet.video.sampling import plan
 from tubelet.video.source import Video
 from tubelet.video.spec import InputSpec
+from tubelet.video.volumes import VolumeView
 
 __all__ = [
     "BadSample",
@@ -80,11 +81,11 @@ class Batch:
         return Batch(self.clips.pin_memory(), self.labels.pin_memory(), self.indices, self.bad, lengths)
 
 
-def open_sample(sample: Sample, decoder: str = "pyav") -> Video:
-    """Open the video, frame folder or array row that a sample names."""
+def open_sample(sample: Sample, decoder: str = "pyav", volume: VolumeView = VolumeView()) -> Video:  # noqa: B008 - frozen
+    """Open the video, frame folder, volume or array row that a sample names."""
     if sample.member is not None and sample.row is not None:
-        return Video(load_row(sample.source, sample.member, sample.row))
-    return Video(sample.source, decoder=decoder)
+        return Video(load_row(sample.source, sample.member, sample.row), volume=volume)
+    return Video(sample.source, decoder=decoder, volume=volume)
 
 
 Item = tuple[int, "Clips | BadSample", Label]
@@ -143,7 +144,7 @@ class ClipDataset(Dataset[Item]):
         if kept is not None:
             info, pixels = kept
             return [pixels[row] for row in choose(info)]
-        with open_sample(sample, self.decoder) as video:
+        with open_sample(sample, self.decoder, self.spec.volume) as video:
             first, last = find_span(sample, video.times_s)
             part = _cut(video.info, last - first)
             rows = choose(part)

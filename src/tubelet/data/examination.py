@@ -16,6 +16,8 @@ from tubelet.data.fingerprints import MOMENTS, SIDE, Fingerprint, make_fingerpri
 from tubelet.data.sample import Sample
 from tubelet.errors import TubeletError
 from tubelet.video.clip import Pixels, VideoInfo
+from tubelet.video.decoders import VOLUMES
+from tubelet.video.decoders.dicom import list_slices
 from tubelet.video.decoders.images import list_images
 from tubelet.video.opening import sniff_demuxer
 from tubelet.video.source import Video
@@ -46,6 +48,7 @@ _SUFFIXES = {
     "h264": (".h264", ".264", ".avc"),
     "hevc": (".hevc", ".h265", ".265"),
     "apng": (".png", ".apng"),
+    "nifti": (".nii", ".gz"),
 }
 """Endings that files of each kind usually have, the commonest first."""
 
@@ -74,7 +77,7 @@ class Examination:
     info: VideoInfo | None = None
     """None where it cannot be read."""
     digest: str = ""
-    """Hash of the file's bytes, or of the row's pixels; and its span, where only a part is labelled."""
+    """Hash of the files' bytes, or of the row's pixels; and its span, where only a part is labelled."""
     fingerprint: Fingerprint | None = None
     thumbs: tuple[bytes, ...] = field(default=(), repr=False)
     """Small JPEG pictures of its beginning, middle and end."""
@@ -127,8 +130,10 @@ class Examiner:
             (*self._find_odd(sample, video, last - first + 1), *_find_blank(sample, small)),
             info,
             _hash(sample, video),
-            # Volumes are cut and centered to look alike: rows of arrays are the same where every voxel is.
-            None if sample.member is not None else make_fingerprint(small, video.times_s[places], seconds),
+            # Volumes are cut and centered to look alike: they are the same where every voxel is.
+            None
+            if sample.member is not None or info.codec in VOLUMES
+            else make_fingerprint(small, video.times_s[places], seconds),
             thumbs,
         )
 
@@ -210,7 +215,9 @@ def _hash(sample: Sample, video: Video) -> str:
         pixels = video.frames().pixels
         return f"{files.hash_bytes(pixels.tobytes())} {pixels.shape}"
     if path.is_dir():
-        images = " ".join(files.hash_file(image) for image in list_images(path))
+        # Slices are put in order by what they hold, whatever their names.
+        slices = sorted(files.hash_file(slice_) for slice_ in list_slices(path))
+        images = " ".join(slices or [files.hash_file(image) for image in list_images(path)])
         return f"{files.hash_bytes(images.encode('ascii'))} {sample.span_s}"
     return f"{files.hash_file(path)} {sample.span_s}"
 

@@ -11,6 +11,7 @@
 - The folder right below the top (or below `train`, `val`, `test`) is the class; deeper folders only sort its clips, and
   their path is kept as metadata `folder`, so that `--group-by folder` keeps the clips of `person1` together.
 - A folder below a class that holds images, no videos and no folders is one clip, its images the frames.
+- In the same way a folder of DICOM slices is one clip. A DICOM file is a clip by itself where it holds many frames.
 - Hidden files and folders do not count; other files are passed over and reported.
 """
 
@@ -23,9 +24,10 @@ from typing import NamedTuple
 
 from tubelet.data.sample import Reading, Sample, normalize_split, quote_some
 from tubelet.errors import DataError
+from tubelet.video.decoders.dicom import SLICE_SUFFIXES, has_many_frames, is_slice
 from tubelet.video.decoders.images import IMAGE_SUFFIXES
 
-__all__ = ["VIDEO_SUFFIXES", "read_folder"]
+__all__ = ["VIDEO_SUFFIXES", "find_clip", "is_clip_name", "read_folder"]
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".apng", ".asf", ".avi", ".dv", ".flv", ".gif", ".h264", ".hevc", ".ivf", ".m2ts", ".m2v", ".m4v", ".mkv"}
@@ -33,6 +35,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 """Endings by which a file in a class folder counts as a clip; a manifest may name files with any ending."""
 
+_VOLUME_SUFFIXES = (".nii", ".nii.gz")
 _TABLE_SUFFIXES = frozenset([".csv", ".tsv", ".jsonl", ".ndjson"])
 
 
@@ -41,8 +44,37 @@ class _Listing(NamedTuple):
 
     folders: list[str]
     videos: list[str]
+    """Videos and volumes."""
     images: list[str]
+    slices: list[str]
+    """Files with an ending of DICOM."""
     others: list[str]
+
+
+def is_clip_name(name: str) -> bool:
+    """Say whether a file is a clip by its ending: a video, or a NIfTI volume.
+
+    Example:
+        >>> is_clip_name("CT.NII.GZ"), is_clip_name("notes.gz")
+        (True, False)
+    """
+    lower = name.lower()
+    return lower.endswith(_VOLUME_SUFFIXES) or os.path.splitext(lower)[1] in VIDEO_SUFFIXES  # noqa: PTH122 - many files
+
+
+def find_clip(path: Path) -> Path | None:
+    """Say which clip a file met in a folder belongs to: itself, or the folder where it is one DICOM slice of many.
+
+    Returns:
+        None where it is neither a video nor a volume.
+    """
+    if path.name.startswith(".") or not path.is_file():
+        return None
+    if is_clip_name(path.name):
+        return path
+    if path.suffix.lower() in IMAGE_SUFFIXES or not is_slice(path):
+        return None
+    return path.parent if has_many_frames(path) is False else path
 
 
 def read_folder(root: Path) -> Reading:
@@ -74,7 +106,7 @@ def read_folder(root: Path) -> Reading:
 
 def _list(folder: Path) -> _Listing:
     """Sort the visible entries of a folder into kinds."""
-    listing = _Listing([], [], [], [])
+    listing = _Listing([], [], [], [], [])
     try:
         with os.scandir(folder) as scan:
             entries = sorted((entry.name, entry.is_dir()) for entry in scan if not entry.name.startswith("."))
@@ -84,12 +116,29 @@ def _list(folder: Path) -> _Listing:
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a Path for each of many files is slow
         if is_folder:
             listing.folders.append(name)
-        elif suffix in VIDEO_SUFFIXES:
+        elif is_clip_name(name):
             listing.videos.append(name)
+        elif suffix in SLICE_SUFFIXES:
+            listing.slices.append(name)
         elif suffix in IMAGE_SUFFIXES:
             listing.images.append(name)
         else:
             listing.others.append(name)
+    return listing
+
+
+def _sort_slices(folder: Path, listing: _Listing) -> _Listing:
+    """Count DICOM files as clips where they hold many frames: the first one that can be read tells for its folder.
+
+    Slices without an ending are looked for where there is nothing else, since each file is opened for it.
+    """
+    if listing.slices:
+        known = (has_many_frames(folder / name) for name in listing.slices)
+        if next((many for many in known if many is not None), False):
+            return listing._replace(videos=sorted([*listing.videos, *listing.slices]), slices=[])
+    elif not (listing.videos or listing.images or listing.folders):
+        slices = [name for name in listing.others if is_slice(folder / name)]
+        return listing._replace(slices=slices, others=sorted({*listing.others} - {*slices}))
     return listing
 
 
@@ -133,7 +182,7 @@ def _report_loose(folder: Path, listing: _Listing) -> list[str]:
             f"{quote_some(tables)} beside the class folders was not read; give '{folder / tables[0]}' itself to use "
             "what it states (labels, splits, groups)"
         )
-    loose = [*listing.videos, *listing.images]
+    loose = [*listing.videos, *listing.images, *listing.slices]
     if loose:
         notes.append(f"{len(loose)} clips or images lie in '{folder}' outside any class folder: {quote_some(loose)}")
     return notes
@@ -157,11 +206,13 @@ class _Scan:
             self._loops.append(inner)
             return
         listing = _list(folder)
-        if inner and listing.images and not (listing.videos or listing.folders):
+        listing = _sort_slices(folder, listing)
+        if inner and (listing.images or listing.slices) and not (listing.videos or listing.folders):
             self._others += [os.path.join(inner, name) for name in listing.others]  # noqa: PTH118
             yield self._make(folder, str(Path(inner).parent))
             return
-        self._others += [os.path.join(inner, name) for name in (*listing.images, *listing.others)]  # noqa: PTH118
+        passed = (*listing.images, *listing.slices, *listing.others)
+        self._others += [os.path.join(inner, name) for name in passed]  # noqa: PTH118
         for name in listing.videos:
             yield self._make(folder / name, inner)
         for name in listing.folders:
@@ -179,6 +230,8 @@ class _Scan:
             notes.append(f"passed over in '{self._folder}': {counts}; such as {quote_some(self._others, 3)}")
         if any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in self._others) and not self.samples:
             notes.append(f"'{self._folder}' holds images; put the frames of each clip into a folder of their own")
+        if any(Path(name).suffix.lower() in SLICE_SUFFIXES for name in self._others) and not self.samples:
+            notes.append(f"'{self._folder}' holds DICOM slices; put those of each series into a folder of their own")
         if self._loops:
             notes.append(f"links in '{self._folder}' lead back to a folder above: {quote_some(self._loops)}")
         if not self.samples:

@@ -38,6 +38,7 @@ from tubelet.data.sample import (
 from tubelet.data.tables import TABLE_SUFFIXES, read_table
 from tubelet.errors import DataError, name_nearest
 from tubelet.shapes import Label, Task
+from tubelet.video.decoders.dicom import list_slices
 from tubelet.video.decoders.images import list_images
 
 __all__ = [
@@ -312,7 +313,7 @@ def _find_absent(samples: Sequence[Sample]) -> Iterator[Problem]:
         seen.add(sample.source)
         path = Path(sample.source)
         try:
-            is_empty = not list_images(path) if path.is_dir() else path.stat().st_size == 0
+            is_empty = not (list_images(path) or list_slices(path)) if path.is_dir() else path.stat().st_size == 0
         except FileNotFoundError:
             advice = "relative paths start at the manifest's folder" if sample.line else "read the folder again"
             yield Problem(f"no such file: '{path}' - {advice}.", sample.line)
@@ -320,7 +321,7 @@ def _find_absent(samples: Sequence[Sample]) -> Iterator[Problem]:
             yield Problem(f"cannot look at '{path}': {error.strerror} - mend or remove it.", sample.line)
         else:
             if is_empty:
-                kind = "a folder without images" if path.is_dir() else "an empty file"
+                kind = "a folder without images or slices" if path.is_dir() else "an empty file"
                 yield Problem(f"'{path}' is {kind} - restore or remove it.", sample.line)
 
 

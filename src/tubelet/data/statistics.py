@@ -19,6 +19,7 @@ from tubelet.errors import DataError, TubeletError
 from tubelet.report.figures import draw_class_distribution, draw_contact_sheet
 from tubelet.report.histograms import draw_histograms
 from tubelet.video.clip import Pixels
+from tubelet.video.decoders import VOLUMES
 
 __all__ = ["write_statistics"]
 
@@ -62,8 +63,8 @@ def write_statistics(
         raise DataError(
             f"cannot show {manifest.origin} - none of its {len(examinations)} clips can be read - check it."
         )
-    # Rows of arrays and images have no times of their own: those that are assumed are no fact about the set.
-    timed = [info for info in infos if info.codec not in ("raw", "images", "features")]
+    # Arrays, images and volumes have no times of their own: those that are assumed are no fact about the set.
+    timed = [info for info in infos if info.codec not in ("raw", "images", "features", *VOLUMES)]
     values = {
         "seconds": [info.duration_s for info in timed],
         "frames": [float(info.num_frames) for info in infos],

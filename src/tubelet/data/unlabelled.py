@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tubelet.data.catalogue import open_data
 from tubelet.data.catalogue.entry import DEFAULT_REQUEST, Request
-from tubelet.data.folders import VIDEO_SUFFIXES
+from tubelet.data.folders import find_clip
 from tubelet.data.groups import group_samples
 from tubelet.data.lists import has_labels
 from tubelet.data.manifest import Manifest, check_manifest
@@ -87,15 +87,15 @@ def list_clips(
 
 
 def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return find_clip(path) == path
 
 
 def _find_videos(root: Path) -> list[Path]:
-    found = []
+    found = set()
     for folder, inner, names in os.walk(root):
         inner[:] = [name for name in inner if not name.startswith(".")]
-        found += [Path(folder) / name for name in names if _is_video(Path(folder) / name)]
-    return found
+        found |= {find_clip(Path(folder) / name) for name in names}
+    return [path for path in found if path is not None]
 
 
 def _read_list(path: Path) -> list[Path]:

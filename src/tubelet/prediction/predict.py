@@ -15,7 +15,7 @@ from torch import Tensor
 from tubelet.classifier import Classifier
 from tubelet.data.dataset import read_views
 from tubelet.data.features import choose_rows
-from tubelet.data.folders import VIDEO_SUFFIXES
+from tubelet.data.folders import find_clip
 from tubelet.errors import ConfigError, DataError, TubeletError
 from tubelet.metrics import THRESHOLD
 from tubelet.shapes import Task
@@ -72,7 +72,7 @@ def predict_one(classifier: Classifier, source: Source, *, views: int = 1, decod
     """
     if classifier.input_spec.kind == "features":
         return _predict_features(classifier, source, views)
-    with Video(source, decoder=decoder) as video:
+    with Video(source, decoder=decoder, volume=classifier.input_spec.volume) as video:
         rows = plan(video.info, classifier.input_spec, views=views)
         clips = torch.stack([fit(pixels, classifier.input_spec) for pixels in read_views(video, rows)])
         name = video.name
@@ -113,7 +113,8 @@ def predict(
 
     Args:
         classifier: what `tubelet.load` gives.
-        sources: files, folders of images, folders of videos (searched through), or glob patterns; one of them or many.
+        sources: files, folders of images or of DICOM slices, folders of clips (searched through), or glob patterns; one
+            of them or many.
         views: clips spread over each video, averaged.
         decoder: which backend reads them.
 
@@ -150,7 +151,8 @@ def expand_sources(sources: Sequence[str]) -> list[str]:
         # Not pathlib's: it raises at names that the system refuses, which are to be reported like missing ones.
         if os.path.isdir(source):  # noqa: PTH112
             # A folder without videos is one clip of images, or will be reported.
-            expanded += sorted(str(inner) for inner in Path(source).rglob("*") if _looks_like_video(inner)) or [source]
+            found = {_find_source(inner) for inner in Path(source).rglob("*")}
+            expanded += sorted(str(inner) for inner in found if inner is not None) or [source]
         elif glob.has_magic(source) and not os.path.exists(source):  # noqa: PTH110
             expanded += sorted(glob.glob(source, recursive=True)) or [source]  # noqa: PTH207 - absolute patterns too
         else:
@@ -158,14 +160,13 @@ def expand_sources(sources: Sequence[str]) -> list[str]:
     return expanded
 
 
-def _looks_like_video(path: Path) -> bool:
-    """Say whether a file met in a folder is meant: by its ending, else by its first bytes."""
-    if path.name.startswith(".") or path.suffix.lower() in IMAGE_SUFFIXES or not path.is_file():
-        return False
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return True
+def _find_source(path: Path) -> Path | None:
+    """Say which source a file met in a folder belongs to: by its ending, else by its first bytes."""
+    clip = find_clip(path)
+    if clip is not None or path.name.startswith(".") or path.suffix.lower() in IMAGE_SUFFIXES or not path.is_file():
+        return clip
     try:
         with path.open("rb") as file:
-            return sniff_demuxer(file.read(1024)) is not None
+            return path if sniff_demuxer(file.read(1024)) not in (None, "dicom") else None
     except OSError:
-        return False
+        return None

@@ -41,8 +41,10 @@ class VideoInfo:
     duration_s: float
     """Seconds from the first frame's start to the last frame's end."""
     codec: str
-    """FFmpeg's name of the codec, such as `h264`; `raw` for arrays."""
+    """FFmpeg's name of the codec, such as `h264`; `raw` for arrays, `images`, `nifti` or `dicom`."""
     rotation: int
     """Degrees clockwise by which the stored picture was turned: 0, 90, 180 or 270."""
     channels: int = 3
-    """Channels of a frame: 3 (RGB) for video, any number for arrays."""
+    """Channels of a frame: 3 (RGB) for video, any number for arrays and volumes."""
+    spacing_mm: tuple[float, float, float] | None = None
+    """Distance of a volume's voxels in mm, (slice, row, column); None where the source states none."""

@@ -5,11 +5,14 @@ other files or hosts. So no string of the caller ever reaches it: the file is op
 recognized by its first bytes, and is handed on as a nameless object together with the one demuxer that may read it.
 
     path | bytes  ->  regular file?  ->  size  ->  magic bytes  ->  ISO box check  ->  Media(file, demuxer, layout)
+
+Volumes (NIfTI, DICOM) pass the same gate; FFmpeg never sees them.
 """
 
 import errno
 import os
 import stat
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -19,6 +22,7 @@ from tubelet.video.iso import IsoLayout, read_layout
 
 __all__ = [
     "DEMUXERS",
+    "GZIP_MAGIC",
     "MAX_FILE_BYTES",
     "MAX_PIXELS",
     "Media",
@@ -37,6 +41,8 @@ DEMUXERS = (
     *("h264", "hevc", "ogg", "ivf", "yuv4mpegpipe", "dv", "mxf", "nut"),
 )
 """Every demuxer that the gate can choose; the whitelist handed to FFmpeg."""
+
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 @runtime_checkable
@@ -248,7 +254,7 @@ _PREFIXES: tuple[tuple[bytes, str], ...] = (
 
 
 def sniff_demuxer(head: bytes) -> str | None:
-    """Name the one demuxer that may read a file which begins with `head`.
+    """Name the one demuxer that may read a file which begins with `head`; or the format of a volume, `nifti`, `dicom`.
 
     Example:
         >>> sniff_demuxer(b"GIF89a" + bytes(20))
@@ -265,7 +271,18 @@ def sniff_demuxer(head: bytes) -> str | None:
         return "avi"
     if head.startswith(b"\x89PNG\r\n\x1a\n") and b"acTL" in head:
         return "apng"
-    return _sniff_stream(head)
+    return _sniff_volume(head) or _sniff_stream(head)
+
+
+def _sniff_volume(head: bytes) -> str | None:
+    if head[128:132] == b"DICM":
+        return "dicom"
+    if head.startswith(GZIP_MAGIC):
+        try:
+            head = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(head, 348)
+        except zlib.error:
+            return None
+    return "nifti" if head[344:348] == b"n+1\0" or head[4:8] == b"n+2\0" else None
 
 
 def _sniff_stream(head: bytes) -> str | None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, SupportsIndex
 import numpy as np
 from jaxtyping import Float64, Shaped
 
-from tubelet.errors import ConfigError, FrameOutOfRange, NotAVideo, VideoError
+from tubelet.errors import ConfigError, FrameOutOfRange, NotAVideo, NotAVolume, VideoError
 from tubelet.video.clip import Clip, VideoInfo
+from tubelet.video.volumes import VolumeView
 
 if TYPE_CHECKING:
     from tubelet.video.decoders import Reader
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Source", "Video"]
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Shaped[np.ndarray, "..."]
-"""A path of a file or of a folder of images, the bytes of a file, or an array (time, height, width[, channel])."""
+"""A path of a file or of a folder, the bytes of a file, or an array (time, height, width[, channel]).
+"""
 
 MAX_THREADS = 64
 """More decoder threads than this take memory and give no speed."""
@@ -32,11 +34,14 @@ class Video:
 
     Args:
         source: a path of a video or GIF file or of a folder of images, the bytes of a video file, or a uint8 array
-            (time, height, width) or (time, height, width, channel), such as a volume.
+            (time, height, width) or (time, height, width, channel), such as a volume; a NIfTI file, a DICOM file, a
+            folder of DICOM slices.
         decoder: `pyav` (default), `torchcodec` or `decord`; all give the same frames.
         stream: which stream of the file; None takes the best picture stream.
         threads: decoder threads, 1 to 64.
         fps: rate assumed for sources that carry no times (arrays, folders), in frames per second; above 0.
+        volume: how the numbers of a volume become pixels; with it, arrays may hold any real numbers. None: by the
+            volume's own percentiles, on its own grid.
 
     Raises:
         VideoError: where the source cannot be opened; `.code` says why, the text holds the source's name.
@@ -60,6 +65,7 @@ class Video:
         stream: int | None = None,
         threads: int = 1,
         fps: float = 25.0,
+        volume: VolumeView | None = None,
     ) -> None:
         _check_options(fps, threads)
         self._media: Media | None = None
@@ -70,35 +76,49 @@ class Video:
             from tubelet.video.decoders.arrays import ArrayReader
 
             self.name = f"<array {'x'.join(map(str, source.shape))}>"
-            self._reader = ArrayReader(source, fps)
+            self._reader = ArrayReader(source, fps, volume)
         elif not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview):
             raise NotAVideo(
                 f"cannot read a {type(source).__name__} as a video - found {str(source)[:80]!r} - give the path of a "
                 "file or of a folder of images, the bytes of a file, or a uint8 array (time, height, width[, channel])."
             )
         elif not isinstance(source, bytes | bytearray | memoryview) and os.path.isdir(source):  # noqa: PTH112
-            from tubelet.video.decoders.images import FolderReader
-
             self.name = os.fspath(source)
-            self._reader = FolderReader(Path(source), fps)
+            self._reader = self._open_folder(Path(source), fps, volume)
         else:
-            self._open_file(source, decoder, stream, threads)
+            self._open_file(source, decoder, (stream, threads), fps, volume)
+
+    def _open_folder(self, folder: Path, fps: float, volume: VolumeView | None) -> "Reader":
+        from tubelet.video.decoders.dicom import list_slices, open_series
+        from tubelet.video.decoders.images import FolderReader
+        from tubelet.video.decoders.volumes import VolumeReader
+
+        slices = list_slices(folder)
+        if slices:
+            return VolumeReader(open_series(folder, slices), volume or VolumeView(), fps)
+        _refuse_view(self.name, volume)
+        return FolderReader(folder, fps)
 
     def _open_file(
         self,
         source: "str | os.PathLike[str] | bytes | bytearray | memoryview",
         decoder: str,
-        stream: int | None,
-        threads: int,
+        options: tuple[int | None, int],
+        fps: float,
+        volume: VolumeView | None,
     ) -> None:
-        from tubelet.video.decoders import DECODERS
+        from tubelet.video.decoders import DECODERS, VOLUMES
         from tubelet.video.opening import open_media
 
         make_reader = DECODERS[decoder]()
         media = open_media(source)
         self.name = media.name
         try:
-            self._reader = make_reader(media, stream, threads)
+            if media.demuxer in VOLUMES:
+                self._reader = VOLUMES[media.demuxer](media, volume or VolumeView(), fps)
+            else:
+                _refuse_view(self.name, volume)
+                self._reader = make_reader(media, *options)
         except BaseException:
             media.close()
             raise
@@ -189,6 +209,16 @@ class Video:
                 f"give indices from 0 to {num_frames - 1}."
             )
         return number
+
+
+def _refuse_view(name: str, volume: VolumeView | None) -> None:
+    """Refuse what nobody can do with pictures, rather than leave it undone."""
+    if volume is not None and volume != VolumeView():
+        raise NotAVolume(
+            f"cannot show {name!r} by window {volume.window} and spacing {volume.spacing_mm} mm - it holds pictures, "
+            "which state no unit and no spacing - give a volume (NIfTI, DICOM, array), or leave out input.window and "
+            "input.spacing_mm."
+        )
 
 
 def _check_options(fps: float, threads: int) -> None:

@@ -3,10 +3,12 @@
 The contract is stored inside every checkpoint, so that training, evaluation and prediction cannot disagree about it.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from tubelet.errors import ConfigError, name_nearest
+from tubelet.video.volumes import VolumeView
 
 __all__ = ["InputSpec"]
 
@@ -51,6 +53,11 @@ class InputSpec:
     were not measured: training measures them on its clips, and until then they pass as they are."""
     std: tuple[float, ...] = (0.5,)
     """Divides after the mean is subtracted; one number, or one per channel; none for features, as with the mean."""
+    window: tuple[float, float] | None = None
+    """Numbers of a volume (HU of CT, ...) that become black and white, such as -1000 400; None: the 0.5 and 99.5
+    percentiles of each volume."""
+    spacing_mm: tuple[float, float, float] | None = None
+    """Distance of slices, rows and columns in mm that volumes are brought to; None leaves them as they are."""
     differences: Literal["none", "append", "only"] = "none"
     """Give the model frame-to-frame differences beside the pixels (append) or instead of them (only)."""
 
@@ -71,12 +78,13 @@ class InputSpec:
             raise ConfigError(f"input.std divides, so it must be positive - found {self.std} - 0.5 is usual.")
         if self.rate_fps is not None and self.rate_fps <= 0:
             raise ConfigError(f"input.rate_fps must be positive - found {self.rate_fps} - give frames per second.")
-
+        self._check_volume()
         if self.kind == "features":
             self._check_features()
 
     def _check_features(self) -> None:
-        wanted = {"height": 1, "width": 1, "differences": "none", "rate_fps": None}
+        absent = ("rate_fps", "window", "spacing_mm")
+        wanted = {"height": 1, "width": 1, "differences": "none", **dict.fromkeys(absent)}
         for name, value in wanted.items():
             if getattr(self, name) != value:
                 raise ConfigError(
@@ -109,6 +117,18 @@ class InputSpec:
                 f"input.short_side must cover the crop of {self.height} x {self.width} - found {self.short_side} - "
                 f"give at least {max(self.height, self.width)}."
             )
+
+    def _check_volume(self) -> None:
+        window, spacing = self.window, self.spacing_mm
+        if window is not None and not (all(map(math.isfinite, window)) and window[0] < window[1]):
+            raise ConfigError(f"input.window must rise - found {window} - give black, then white, such as -1000 400.")
+        if spacing is not None and not all(math.isfinite(side) and side > 0 for side in spacing):
+            raise ConfigError(f"input.spacing_mm must be positive - found {spacing} - give mm, such as 2 1 1.")
+
+    @property
+    def volume(self) -> VolumeView:
+        """Say how the numbers of a volume become pixels, for whoever opens it."""
+        return VolumeView(self.window, self.spacing_mm)
 
     @property
     def input_channels(self) -> int:

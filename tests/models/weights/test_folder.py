@@ -367,6 +367,14 @@ def test_a_model_with_other_settings_than_the_folder_is_warned_of(tmp_path):
         load_weights(model, tmp_path / "folder")
 
 
+@pytest.mark.parametrize("stated", [{"window": (-1000.0, 400.0)}, {"spacing_mm": (2.0, 1.0, 1.0)}])
+def test_a_model_of_volumes_shown_in_its_own_way_is_not_written_for_transformers(tmp_path, stated):
+    sizes = {"frames": 4, "height": 16, "width": 16, "tubelet": (2, 8, 8), "dim": 24, "depth": 1, "heads": 2}
+    model = create_model("videomae_base", 2, **sizes, mlp_dim=32, final_eps=1e-5)
+    with pytest.raises(ConfigError, match="no preprocessing of volumes"):
+        write_folder(model, InputSpec(frames=4, height=16, width=16, **stated), ("a", "b"), tmp_path / "folder")
+
+
 def test_the_short_side_of_a_crop_that_is_no_square_goes_there_and_back(tmp_path):
     sizes = {"frames": 4, "height": 16, "width": 24, "tubelet": (2, 8, 8), "dim": 24, "depth": 1, "heads": 2}
     model = create_model("videomae_base", 2, **sizes, mlp_dim=32, final_eps=1e-5)

@@ -32,6 +32,7 @@ from tubelet.models.weights.sizes import check_sizes
 from tubelet.models.weights.source import CONFIG_NAME, PREPROCESSOR_NAMES, WEIGHTS_NAME, WeightFiles
 from tubelet.shapes import Task
 from tubelet.video.spec import InputSpec
+from tubelet.video.volumes import VolumeView
 
 __all__ = ["FolderModel", "FolderPlan", "plan_folder", "read_folder", "read_input", "write_folder"]
 
@@ -310,6 +311,11 @@ def _describe_input(spec: InputSpec) -> dict[str, Any]:
         raise ConfigError(
             f"transformers has no preprocessing with frame differences - found differences={spec.differences} - keep "
             "this model in tubelet's own format."
+        )
+    if spec.volume != VolumeView():
+        raise ConfigError(
+            f"transformers has no preprocessing of volumes - found window={spec.window}, spacing_mm={spec.spacing_mm} "
+            "- keep this model in tubelet's own format."
         )
     if spec.fit == "crop" and spec.short_side is None and spec.height != spec.width:
         raise ConfigError(

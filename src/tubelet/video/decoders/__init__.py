@@ -1,17 +1,20 @@
 """Decode: one class a backend, all with the same two things, `info` and `frames_at`.
 
 A reader answers for distinct, sorted, valid indices; `tubelet.video.source.Video` sees to repeats, order and range.
-Backends: `pyav` (default, always there), `torchcodec` and `decord` (extras); frame folders and arrays need no decoder.
+Backends: `pyav` (default, always there), `torchcodec` and `decord` (extras); frame folders and arrays need no decoder,
+and each format of volumes has its own (an extra).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 from tubelet.registry import Registry
 from tubelet.video.clip import Pixels, VideoInfo
 from tubelet.video.opening import Media
+from tubelet.video.volumes import VolumeView
 
-__all__ = ["DECODERS", "Reader", "ReaderFactory"]
+__all__ = ["DECODERS", "VOLUMES", "Reader", "ReaderFactory"]
 
 
 @runtime_checkable
@@ -63,3 +66,23 @@ def _load_decord() -> ReaderFactory:
     from tubelet.video.decoders.decord import DecordReader
 
     return DecordReader
+
+
+def _open_nifti(media: Media, view: VolumeView, fps: float) -> Reader:
+    from tubelet.video.decoders.nifti import open_nifti
+    from tubelet.video.decoders.volumes import VolumeReader
+
+    return VolumeReader(open_nifti(media), view, fps)
+
+
+def _open_dicom(media: Media, view: VolumeView, fps: float) -> Reader:
+    from tubelet.video.decoders.dicom import open_dicom
+    from tubelet.video.decoders.volumes import VolumeReader
+
+    return VolumeReader(open_dicom(media), view, fps)
+
+
+VOLUMES: Mapping[str, Callable[[Media, VolumeView, float], Reader]] = MappingProxyType(
+    {"nifti": _open_nifti, "dicom": _open_dicom}
+)
+"""Readers of volumes by what the gate calls their formats; `--decoder` has no say here."""
