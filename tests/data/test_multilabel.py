@@ -155,6 +155,11 @@ def test_every_class_keeps_its_share_in_each_split_and_no_group_is_torn():
                 assert count > 0
 
 
+def test_a_class_of_too_few_clips_for_all_splits_is_named_also_beside_another():
+    divided = split_manifest(make([("a", "z"), ("a", "z"), *[("a",)] * 18]))
+    assert divided.notes == ("1 of 2 classes have too few groups to be in each of 3 splits: 'z'",)
+
+
 def stratify(has, num_folds, generator):
     """Divide single clips by iterative stratification: Sechidis et al. 2011, algorithm 1."""
     wanted, by_label = np.full(num_folds, len(has) / num_folds), np.outer(np.full(num_folds, 1 / num_folds), has.sum(0))
