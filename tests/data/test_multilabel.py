@@ -155,6 +155,51 @@ def test_every_class_keeps_its_share_in_each_split_and_no_group_is_torn():
                 assert count > 0
 
 
+def test_a_class_of_too_few_clips_for_all_splits_is_named_also_beside_another():
+    divided = split_manifest(make([("a", "z"), ("a", "z"), *[("a",)] * 18]))
+    assert divided.notes == ("1 of 2 classes have too few groups to be in each of 3 splits: 'z'",)
+
+
+def stratify(has, num_folds, generator):
+    """Divide single clips by iterative stratification: Sechidis et al. 2011, algorithm 1."""
+    wanted, by_label = np.full(num_folds, len(has) / num_folds), np.outer(np.full(num_folds, 1 / num_folds), has.sum(0))
+    folds, left = np.full(len(has), -1), np.ones(len(has), bool)
+    while has[left].any():
+        counts = has[left].sum(0)
+        label = np.argmin(np.where(counts > 0, counts, np.inf))
+        for clip in np.flatnonzero(left & has[:, label]):
+            best = np.flatnonzero(by_label[:, label] == by_label[:, label].max())
+            fold = generator.choice(best[wanted[best] == wanted[best].max()])
+            folds[clip], left[clip] = fold, False
+            wanted[fold] -= 1
+            by_label[fold] -= has[clip]
+    for clip in np.flatnonzero(left):
+        folds[clip] = np.argmax(wanted)
+        wanted[folds[clip]] -= 1
+    return folds
+
+
+def measure_distance(has, folds):
+    """Return the label distribution distance of a division, as Sechidis et al. define it."""
+    odds = has.sum(0) / (~has).sum(0)
+    parts = [has[folds == fold] for fold in range(folds.max() + 1)]
+    return np.mean([np.abs(part.sum(0) / (~part).sum(0) - odds) for part in parts])
+
+
+def test_single_clips_are_balanced_as_well_as_by_iterative_stratification():
+    ours, theirs, by_chance = [], [], []
+    for seed in range(2):
+        generator = np.random.default_rng(seed)
+        has = generator.random((600, 14)) < np.exp(generator.uniform(np.log(0.005), np.log(0.4), 14))
+        manifest = make([tuple(f"c{place:02}" for place in np.flatnonzero(row)) for row in has])
+        ours.append(measure_distance(has, np.array(choose_folds(manifest, 5, seed=seed))))
+        theirs.append(measure_distance(has, stratify(has, 5, generator)))
+        by_chance.append(measure_distance(has, generator.permutation(600) % 5))
+    print(f"label distribution distance: ours {np.mean(ours):.5f}, {np.mean(theirs):.5f}, {np.mean(by_chance):.5f}")
+    assert np.mean(ours) <= 1.05 * np.mean(theirs)
+    assert np.mean(ours) < 0.3 * np.mean(by_chance)
+
+
 def test_folds_hold_every_class_and_do_not_depend_on_the_order_of_rows():
     labels = [("a", "b"), ("a",), (), ("b", "c")] * 15
     manifest = make(labels)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from itertools import product
 
@@ -15,10 +16,13 @@ from small_run import make_tiny_recipe
 from tubelet.classifier import Classifier
 from tubelet.cli.tables import print_predictions
 from tubelet.data.dataset import Batch
+from tubelet.data.manifest import read_manifest
 from tubelet.errors import CheckpointError, ConfigError, DataError
 from tubelet.evaluation.audit import audit
+from tubelet.evaluation.evaluate import score_samples
+from tubelet.metrics import Ranking, estimate_bootstrap
 from tubelet.models import create_model
-from tubelet.recipes.recipe import ModelRecipe, OptimizerRecipe, Recipe
+from tubelet.recipes.recipe import OptimizerRecipe, Recipe
 from tubelet.training.loop import MultilabelClassification, validate
 from tubelet.video.spec import InputSpec
 
@@ -50,7 +54,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(source):
-    recipe = make_tiny_recipe(str(source), epochs=8)
+    recipe = make_tiny_recipe(str(source), epochs=4, batch=4)
     return tubelet.train(recipe=recipe, name="run", runs=source.parent / "runs")
 
 
@@ -62,7 +66,12 @@ def read_rows(path):
 def make_classifier(**changes):
     torch.manual_seed(0)
     sizes = {"frames": 8, "height": 16, "width": 16, "depth": 1, "dim": 32, "heads": 2, "mlp_dim": 64}
-    return Classifier(create_model("vivit_nano_joint", 3, **sizes, **changes), SPEC, CLASSES, "multilabel")
+    model = create_model("vivit_nano_joint", 3, **sizes, **changes)
+    # A fresh head is zero: its loss would be the same whatever the labels.
+    with torch.no_grad():
+        for values in model.parameters():
+            values.add_(torch.randn_like(values), alpha=0.3)
+    return Classifier(model, SPEC, CLASSES, "multilabel")
 
 
 def make_batch():
@@ -100,6 +109,17 @@ def test_figures_agree_with_the_written_predictions_and_draw_whole_groups(result
     assert stored["mean_ap_interval_95"][0] <= stored["mean_ap"] <= stored["mean_ap_interval_95"][1]
     assert report.headline().startswith("mAP ")
     assert "exact match" in (tmp_path / "classification_report.txt").read_text()
+
+
+def test_the_interval_draws_whole_groups(source):
+    classifier, manifest = make_classifier(), read_manifest(source)
+    report = tubelet.evaluate(classifier, manifest, split="train", workers=0)
+    scored = score_samples(classifier, manifest.select("train"), manifest)
+    ranking = Ranking(scored.scores, scored.labels)
+    groups = np.unique([sample.group for sample in scored.samples], return_inverse=True)[1]
+    expected = estimate_bootstrap(ranking.mean_ap, 40, np.random.default_rng(0), groups=groups)
+    assert (report.interval, report.interval_over) == (expected, "20 groups")
+    assert report.interval.low < report.metrics.mean_ap < report.interval.high
 
 
 def test_predictions_name_every_class_above_a_half(result, capsys, tmp_path):
@@ -150,13 +170,13 @@ def test_held_out_clips_without_any_label_leave_the_choice_to_the_loss():
     assert totals.quality == 0.0
 
 
-def test_a_task_that_the_labels_contradict_is_refused_before_there_is_a_run(source, tmp_path):
+def test_a_task_that_the_labels_contradict_is_refused_before_an_earlier_run_is_replaced(result, source, tmp_path):
+    shutil.copytree(result.folder, tmp_path / "run")
     recipe = make_tiny_recipe(str(source))
     recipe = replace(recipe, model=replace(recipe.model, task="classification"))
     with pytest.raises(DataError, match="for the task 'classification' - 35 of 56 clips have several labels or none"):
-        tubelet.train(recipe=recipe, name="run", runs=tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    assert ModelRecipe().task == "auto"
+        tubelet.train(recipe=recipe, name="run", runs=tmp_path, overwrite=True)
+    assert tubelet.load(tmp_path / "run").task == "multilabel"
 
 
 def test_one_label_a_clip_can_be_learned_as_questions_of_their_own(tmp_path):

