@@ -124,10 +124,10 @@ VOLUMES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             {
                 "model.changes.stem_kernel": (5, 5, 5),
                 "model.changes.stem_stride": (2, 2, 2),
-                "training.epochs": 40,
+                "training.epochs": 30,
             }
         ),
-        "vivit_nano_joint": MappingProxyType({"model.changes.tubelet": (8, 8, 8), "training.epochs": 90}),
+        "vivit_nano_joint": MappingProxyType({"model.changes.tubelet": (8, 8, 8), "training.epochs": 75}),
     }
 )
 """For each model that learns a small set of volumes from scratch in minutes, where its recipe differs."""
