@@ -10,7 +10,16 @@ from transforms.pictures import assert_within_one_level, make_pixels, resize_wit
 from tubelet.errors import VideoError
 from tubelet.shapes import Size
 from tubelet.transforms import Augmentation
-from tubelet.transforms.geometry import Box, Draw, augment, draw_augmentation, plan_crop, shift_clip, vary
+from tubelet.transforms.geometry import (
+    Box,
+    Draw,
+    augment,
+    draw_augmentation,
+    plan_crop,
+    shift_clip,
+    stretch_clip,
+    vary,
+)
 from tubelet.transforms.preparation import fit
 from tubelet.video.spec import InputSpec
 
@@ -23,6 +32,8 @@ ALL = Augmentation(
     crop_scale=(0.3, 0.9),
     crop_ratio=(0.75, 4 / 3),
     shift=0.3,
+    time_shift=0.3,
+    stretch=(0.7, 1.4),
     brightness=0.4,
     contrast=0.4,
     saturation=0.4,
@@ -114,6 +125,8 @@ def test_switching_one_variation_off_leaves_the_other_draws_as_they_were():
     for change, untouched in (
         ({"brightness": 0.0}, replace(whole, brightness=1.0)),
         ({"shift": 0.0}, replace(whole, shift=(0.0, 0.0))),
+        ({"time_shift": 0.0}, replace(whole, time_shift=0.0)),
+        ({"stretch": (1.0, 1.0)}, replace(whole, stretch=(1.0, 1.0, 1.0))),
         ({"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}, replace(whole, crop=None)),
     ):
         assert draw_augmentation(replace(ALL, **change), size, SPEC, np.random.default_rng(9)) == untouched
@@ -185,6 +198,8 @@ def test_a_picture_too_long_for_any_crop_gives_its_middle(size, box):
 def test_a_shift_moves_every_pixel_by_as_much(down, right, wrap):
     clip = torch.from_numpy(make_pixels(2, 5, 7))
     moved = shift_clip(clip, down, right, wrap=wrap)
+    turned = shift_clip(clip.transpose(0, 1), right=right, down=0, later=down, wrap=wrap)
+    assert torch.equal(turned.transpose(0, 1), moved), "time is an axis as height is"
     for row in range(5):
         for column in range(7):
             source = ((row - down) % 5, (column - right) % 7)
@@ -195,11 +210,46 @@ def test_a_shift_moves_every_pixel_by_as_much(down, right, wrap):
 
 def test_shifts_reach_as_far_as_asked_and_no_further():
     generator = np.random.default_rng(0)
-    policy = replace(OFF, shift=0.25)
-    shifts = np.array([draw_augmentation(policy, Size(40, 40), SPEC, generator).shift for _ in range(500)])
+    policy = replace(OFF, shift=0.25, time_shift=0.25)
+    draws = [draw_augmentation(policy, Size(40, 40), SPEC, generator) for _ in range(500)]
+    shifts = np.array([(draw.time_shift, *draw.shift) for draw in draws])
     assert np.abs(shifts).max() <= 0.25
-    assert shifts.min() < -0.24
-    assert shifts.max() > 0.24
+    assert shifts.min(axis=0).max() < -0.24
+    assert shifts.max(axis=0).min() > 0.24
+
+
+@pytest.mark.parametrize("factor", [0.4, 0.8, 1.0, 1.3, 3.0])
+def test_a_stretch_makes_a_box_longer_along_one_axis_and_leaves_its_middle(factor):
+    box = torch.zeros(60, 60, 60, 1, dtype=torch.uint8)
+    box[20:40, 20:40, 20:40] = 255
+    for axis in range(3):
+        factors = tuple(factor if own == axis else 1.0 for own in range(3))
+        stretched = stretch_clip(box, factors)
+        places = stretched.nonzero().double()
+        lengths = (places.amax(0) - places.amin(0) + 1)[:3]
+        wanted = [min(20 * own, 60) for own in factors]
+        np.testing.assert_allclose(lengths, wanted, atol=1)
+        np.testing.assert_allclose(places.mean(0)[:3], 29.5, atol=1e-9)
+        assert torch.equal(stretched.unique(), torch.tensor([0, 255], dtype=torch.uint8))
+
+
+def test_stretches_are_drawn_for_each_axis_evenly_between_shorter_and_longer():
+    generator = np.random.default_rng(0)
+    policy = replace(OFF, stretch=(0.5, 2.0))
+    factors = np.array([draw_augmentation(policy, Size(40, 40), SPEC, generator).stretch for _ in range(2000)])
+    np.testing.assert_allclose(
+        np.quantile(np.log2(factors), [0.01, 0.5, 0.99], axis=0).T, [[-0.98, 0, 0.98]] * 3, atol=0.1
+    )
+    assert np.abs(np.corrcoef(factors.T) - np.eye(3)).max() < 0.1
+
+
+def test_a_volume_is_stretched_and_moved_along_all_its_axes():
+    volume = np.zeros((24, 24, 24, 1), np.uint8)
+    volume[9:15, 9:15, 9:15] = 255
+    draw = Draw(stretch=(2.0, 1.0, 1 / 3), time_shift=0.125, shift=(-0.25, 0.0))
+    places = vary(volume, draw, replace(SPEC, channels=1)).nonzero()
+    assert places.amin(0).tolist()[:3] == [9, 3, 11]
+    assert places.amax(0).tolist()[:3] == [20, 8, 12]
 
 
 def test_the_policy_chooses_what_a_shift_brings_in():

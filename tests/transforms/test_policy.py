@@ -31,6 +31,8 @@ def test_the_policy_costs_no_torch():
         ("crop_scale", (0.9, 0.5), "crop_scale needs"),
         ("crop_scale", (0.5, 1.5), "crop_scale needs"),
         ("crop_ratio", (2.0, 1.0), "crop_ratio needs"),
+        ("time_shift", 1.5, "time_shift must lie in 0..1 - found 1.5"),
+        ("stretch", (0.0, 1.0), r"stretch needs 0 < least <= greatest - found \(0.0, 1.0\)"),
         ("horizontal_pairs", (("a", "a"),), "two different class names"),
         ("reversal_pairs", (("a", "b"), ("c", "a")), "names class 'a' twice"),
     ],

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from tubelet.config import override, read_config
+from tubelet.errors import DataError
 from tubelet.recipes.pretraining import (
     PretrainingData,
     PretrainingModel,
@@ -22,9 +23,11 @@ __all__ = [
     "MOVING_SHAPES",
     "SHIPPED",
     "SHIPPED_PRETRAINING",
+    "VOLUMES",
     "make_features",
     "make_moving_shapes",
     "make_moving_shapes_pretraining",
+    "make_volumes",
     "resolve_pretraining",
     "resolve_recipe",
 ]
@@ -115,6 +118,38 @@ def _make_features(model: str) -> Recipe:
     )
 
 
+VOLUMES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "i3d_nano": MappingProxyType(
+            {
+                "model.changes.stem_kernel": (5, 5, 5),
+                "model.changes.stem_stride": (2, 2, 2),
+                "training.epochs": 30,
+            }
+        ),
+        "vivit_nano_joint": MappingProxyType({"model.changes.tubelet": (8, 8, 8), "training.epochs": 75}),
+    }
+)
+"""For each model that learns a small set of volumes from scratch in minutes, where its recipe differs."""
+
+
+def make_volumes(model: str = "i3d_nano") -> Recipe:
+    """Train a small model on some hundred gray volumes, from scratch, on a CPU.
+
+    Args:
+        model: a name in `VOLUMES`.
+    """
+    recipe = Recipe(
+        data=DataRecipe(workers=0),
+        model=ModelRecipe(model),
+        input=InputSpec(frames=32, height=32, width=32, channels=1),
+        augmentation=Augmentation(horizontal_flip=0.0, stretch=(0.7, 1.42), shift=0.1, time_shift=0.1),
+        optimizer=OptimizerRecipe(lr=1e-3, label_smoothing=0.1),
+        training=TrainingRecipe(batch=32),
+    )
+    return override(recipe, VOLUMES[model])
+
+
 def make_moving_shapes_pretraining() -> PretrainingRecipe:
     """Pre-train a small VideoMAE on the clips of `moving-shapes`, without their labels, on a CPU."""
     return PretrainingRecipe(
@@ -143,6 +178,21 @@ def _meet_features(recipe: Recipe, spec: InputSpec, source: str | None) -> Recip
     return override(replace(recipe, input=spec), FEATURES.get(recipe.model.name, {}))
 
 
+def _find_volumes_recipe(source: str | None, changes: Mapping[str, Any]) -> Recipe | None:
+    """Return the recipe for volumes where the data is such, and neither weights nor another model are asked for."""
+    from tubelet.data.manifest import read_manifest
+    from tubelet.data.volumes import holds_volumes
+
+    model = str(changes.get("model.name", "i3d_nano"))
+    has_weights = bool(changes.get("model.weights") or changes.get("model.pretrained"))
+    if has_weights or model not in VOLUMES or source is None or Path(source).suffix.lower() != ".npz":
+        return None
+    try:
+        return make_volumes(model) if holds_volumes(read_manifest(source)) else None
+    except DataError:
+        return None  # the training opens the data next, and says what is wrong with it
+
+
 def resolve_recipe(data: str | None, config: Path | None, changes: Mapping[str, Any]) -> Recipe:
     """Decide everything a training depends on: shipped recipe or file first, then what was asked for in particular.
 
@@ -152,7 +202,8 @@ def resolve_recipe(data: str | None, config: Path | None, changes: Mapping[str, 
         changes: leaves by dotted name, which win. A model named here brings the frames and the size of its card, unless
             `input` is stated too; weights without a model bring their own model and contract. A model of features
             brings a recipe of its own, `make_features`, and takes their number from the data, and the frames of the
-            longest clip where that recipe does not say how many are chosen.
+            longest clip where that recipe does not say how many are chosen. Volumes, gray arrays as deep as high and
+            wide, bring `make_volumes`, unless weights or a model that is not in `VOLUMES` are named.
 
     Raises:
         ConfigError: a wrong file, name or value, with the nearest right one.
@@ -170,6 +221,9 @@ def resolve_recipe(data: str | None, config: Path | None, changes: Mapping[str, 
         if spec.kind == "features":
             met = _meet_features(make_features(model), spec, changes.get("data.source", data))
             return override(met, changes, "command line")
+    volumes = _find_volumes_recipe(changes.get("data.source", data), changes)
+    if volumes is not None:
+        return override(volumes, changes, "command line")
     return _resolve(SHIPPED[data]() if data in SHIPPED else Recipe(), changes)
 
 

@@ -1,4 +1,4 @@
-"""Vary whole uint8 clips in training: mirror, reverse, crop, shift and color them, one draw for each clip."""
+"""Vary whole uint8 clips in training: mirror, reverse, crop, stretch, shift and color them, one draw for each clip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from tubelet.transforms.preparation import as_tensor, fit, fit_channels, resize
 from tubelet.video.clip import Pixels
 from tubelet.video.spec import InputSpec
 
-__all__ = ["Box", "Draw", "augment", "draw_augmentation", "plan_crop", "shift_clip", "vary"]
+__all__ = ["Box", "Draw", "augment", "draw_augmentation", "plan_crop", "shift_clip", "stretch_clip", "vary"]
 
 CROP_ATTEMPTS = 10
 
@@ -47,6 +47,10 @@ class Draw:
     """Play backward."""
     shift: tuple[float, float] = (0.0, 0.0)
     """Move down and to the right by these shares of height and width; negative is up and left."""
+    time_shift: float = 0.0
+    """Move to later frames by this share of the clip; negative is earlier."""
+    stretch: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Factors on time, height and width about the middle."""
     brightness: float = 1.0
     """Factor on all values."""
     contrast: float = 1.0
@@ -118,11 +122,16 @@ def draw_augmentation(augmentation: Augmentation, size: Size, spec: InputSpec, g
         max(0.0, 1 - strength) + float(value) * (1 + strength - max(0.0, 1 - strength))
         for strength, value in zip(strengths, uniform, strict=True)
     ]
+    later = float(generator.uniform(-1, 1)) * augmentation.time_shift
+    least, greatest = (log(factor) for factor in augmentation.stretch)
+    in_time, in_height, in_width = (exp(least + float(value) * (greatest - least)) for value in generator.random(3))
     return Draw(
         horizontal_flip=bool(chances[0] < augmentation.horizontal_flip),
         vertical_flip=bool(chances[1] < augmentation.vertical_flip),
         time_reversal=bool(chances[2] < augmentation.time_reversal),
         shift=(float(shifts[0]), float(shifts[1])),
+        time_shift=later,
+        stretch=(in_time, in_height, in_width),
         brightness=factors[0],
         contrast=factors[1],
         saturation=factors[2],
@@ -158,7 +167,7 @@ def plan_crop(augmentation: Augmentation, size: Size, spec: InputSpec, generator
 
 
 def vary(pixels: Pixels, draw: Draw, spec: InputSpec, *, wrap: bool = False) -> UInt8[Tensor, "time h w channel2"]:
-    """Carry out a draw: crop and fit, mirror, reverse, shift, adjust colors; one draw varies several clips alike.
+    """Carry out a draw: crop and fit, mirror, reverse, stretch, shift, adjust colors; one draw varies clips alike.
 
     Args:
         pixels: uint8 (time, height, width, channel); never written to.
@@ -175,27 +184,51 @@ def vary(pixels: Pixels, draw: Draw, spec: InputSpec, *, wrap: bool = False) -> 
     axes = [axis for axis, flips in enumerate((draw.time_reversal, draw.vertical_flip, draw.horizontal_flip)) if flips]
     if axes:
         clip = torch.flip(clip, axes)
-    down, right = round(draw.shift[0] * clip.shape[1]), round(draw.shift[1] * clip.shape[2])
-    clip = shift_clip(clip, down, right, wrap=wrap)
+    clip = stretch_clip(clip, draw.stretch)
+    shares = (draw.time_shift, *draw.shift)
+    later, down, right = (round(share * length) for share, length in zip(shares, clip.shape, strict=False))
+    clip = shift_clip(clip, down, right, later=later, wrap=wrap)
     return adjust_color(clip, draw.brightness, draw.contrast, draw.saturation)
 
 
-def shift_clip(
-    clip: UInt8[Tensor, "time height width channel"], down: int, right: int, *, wrap: bool = False
+def stretch_clip(
+    clip: UInt8[Tensor, "time height width channel"], factors: tuple[float, float, float]
 ) -> UInt8[Tensor, "time height width channel"]:
-    """Move every frame by whole pixels; what enters repeats the edge, or with `wrap` is what left at the other side.
+    """Stretch a clip about its middle by a factor for time, height and width; sizes stay as they are.
+
+    The nearest voxel is taken, so that voxels which are there or not stay so. Above 1 what reaches beyond the edge is
+    lost; below 1 the edge is repeated.
+
+    Example:
+        >>> row = torch.tensor([0, 0, 7, 7, 0, 0], dtype=torch.uint8).reshape(1, 1, 6, 1)
+        >>> stretch_clip(row, (1.0, 1.0, 2.0)).flatten().tolist()
+        [0, 7, 7, 7, 7, 0]
+    """
+    for axis, factor in enumerate(factors):
+        if factor != 1:
+            length = clip.shape[axis]
+            middle = (length - 1) / 2
+            sources = ((torch.arange(length) - middle) / factor + middle).round_().to(torch.int64)
+            clip = clip.index_select(axis, sources.clamp_(0, length - 1))
+    return clip
+
+
+def shift_clip(
+    clip: UInt8[Tensor, "time height width channel"], down: int, right: int, *, later: int = 0, wrap: bool = False
+) -> UInt8[Tensor, "time height width channel"]:
+    """Move every frame by whole pixels, and the frames by whole places in time.
+
+    What enters repeats the edge, or with `wrap` is what left at the other side.
 
     Example:
         >>> row = torch.tensor([[[[1], [2], [3]]]], dtype=torch.uint8)
         >>> shift_clip(row, 0, 1).flatten().tolist(), shift_clip(row, 0, 1, wrap=True).flatten().tolist()
         ([1, 1, 2], [3, 1, 2])
     """
-    if down == right == 0:
-        return clip
-    if wrap:
-        return torch.roll(clip, (down, right), (1, 2))
-    for axis, step in ((1, down), (2, right)):
-        if step:
+    for axis, step in enumerate((later, down, right)):
+        if step and wrap:
+            clip = torch.roll(clip, step, axis)
+        elif step:
             length = clip.shape[axis]
             clip = clip.index_select(axis, (torch.arange(length) - step).clamp_(0, length - 1))
     return clip

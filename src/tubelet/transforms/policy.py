@@ -91,9 +91,14 @@ class Augmentation:
     (1, 1) keeps shapes as evaluation shows them."""
     shift: float = 0.0
     """Greatest move to either side as a share of the picture's height and width, 0..1."""
+    time_shift: float = 0.0
+    """Greatest move forward or backward as a share of the clip's frames, 0..1. For volumes, whose slices are places."""
     shift_fill: Literal["edge", "wrap"] = "edge"
-    """What enters where the picture moved away: its outermost row or column (edge), or what left at the other side
-    (wrap)."""
+    """What enters where the picture moved away: its outermost row, column or frame (edge), or what left at the other
+    side (wrap)."""
+    stretch: tuple[float, float] = (1.0, 1.0)
+    """Least and greatest factor by which time, height and width are stretched about the middle, each by one of its own,
+    the nearest voxel taken; (0.75, 1.333) is usual. For volumes: a bed is a bed if it is longer, or not as high."""
     brightness: float = 0.0
     """All values are multiplied by a factor from [1 - brightness, 1 + brightness]; 0.4 is strong."""
     contrast: float = 0.0
@@ -104,10 +109,10 @@ class Augmentation:
 
     def list_active(self) -> list[str]:
         """Name the fields that vary clips; those that only say how (pairs, fill) do nothing by themselves."""
-        amounts = (*FLIPS, "shift", "brightness", "contrast", "saturation")
-        crops = ("crop_scale", "crop_ratio")
+        amounts = (*FLIPS, "shift", "time_shift", "brightness", "contrast", "saturation")
+        ranges = ("crop_scale", "crop_ratio", "stretch")
         return [name for name in amounts if getattr(self, name)] + [
-            name for name in crops if getattr(self, name) != (1.0, 1.0)
+            name for name in ranges if getattr(self, name) != (1.0, 1.0)
         ]
 
     def __post_init__(self) -> None:
@@ -115,6 +120,7 @@ class Augmentation:
             self._check_share(flip)
             _check_pairs(pairs, getattr(self, pairs))
         self._check_share("shift")
+        self._check_share("time_shift")
         for name in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(
@@ -126,12 +132,13 @@ class Augmentation:
                 f"augmentation.crop_scale needs 0 < least <= greatest <= 1 - found {self.crop_scale} - "
                 "give shares of the area, such as (0.5, 1.0)."
             )
-        low, high = self.crop_ratio
-        if not 0 < low <= high < float("inf"):
-            raise ConfigError(
-                f"augmentation.crop_ratio needs 0 < least <= greatest - found {self.crop_ratio} - "
-                "give ratios, such as (0.75, 1.333)."
-            )
+        for name in ("crop_ratio", "stretch"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high < float("inf"):
+                raise ConfigError(
+                    f"augmentation.{name} needs 0 < least <= greatest - found {getattr(self, name)} - "
+                    "give factors, such as (0.75, 1.333)."
+                )
         if self.shift_fill not in ("edge", "wrap"):
             raise ConfigError(
                 f"augmentation.shift_fill must be 'edge' or 'wrap' - found '{self.shift_fill}' - choose one of the two."
