@@ -120,9 +120,9 @@ def test_predict_prints_one_object_a_line_and_fails_at_the_end_only(small_run, t
     rows = [json.loads(line) for line in out.splitlines()]
     assert status == 1
     assert [set(row) for row in rows] == [
-        {"source", "label", "score", "scores"},
+        {"source", "label", "score", "scores", "labels", "task"},
         {"source", "error"},
-        {"source", "label", "score", "scores"},
+        {"source", "label", "score", "scores", "labels", "task"},
     ]
     assert rows[1]["error"]["code"] == "not_a_video"
     assert "b.mp4" in rows[1]["error"]["message"]
