@@ -27,6 +27,7 @@ from tubelet.training.loop import train_epoch
 from tubelet.training.optimizer import Schedule, make_optimizer
 from tubelet.training.pretraining import MaskedPrediction, pretrain, scale_pixels
 from tubelet.training.session import list_sizes
+from tubelet.training.step import Stepper
 from tubelet.training.train import train
 from tubelet.transforms.policy import Augmentation
 from tubelet.transforms.preparation import normalize
@@ -169,7 +170,7 @@ def test_what_is_hidden_is_learned_where_it_follows_from_what_is_seen():
     optimizer = make_optimizer(task.model, task.recipe.optimizer)
     for epoch in range(2):
         schedule = Schedule(3e-3, 0.0, 10, 80)
-        train_epoch(task, batches, optimizer, schedule, task.recipe, num_batches=len(batches), epoch=epoch)
+        train_epoch(Stepper(task, optimizer, task.recipe), batches, schedule, num_batches=len(batches), epoch=epoch)
     assert task.validate(held_out).loss < 0.5 * before
 
 

@@ -26,6 +26,7 @@ from tubelet.training.loop import Classification, train_epoch, validate
 from tubelet.training.optimizer import Schedule, make_optimizer
 from tubelet.training.progress import Quiet
 from tubelet.training.run import Run, load_checkpoint
+from tubelet.training.step import Stepper
 from tubelet.training.train import train
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
@@ -59,7 +60,7 @@ def run_epoch(classifier, batches, recipe, epoch=0):
     optimizer = make_optimizer(classifier.model, recipe.optimizer)
     schedule = Schedule(recipe.optimizer.lr, 0.0, 0, 100)
     task = Classification(classifier, recipe)
-    return train_epoch(task, batches, optimizer, schedule, recipe, num_batches=len(batches), epoch=epoch)
+    return train_epoch(Stepper(task, optimizer, recipe), batches, schedule, num_batches=len(batches), epoch=epoch)
 
 
 def test_the_loop_learns_what_can_be_learned():

@@ -19,6 +19,7 @@ from tubelet.cli.evaluate import evaluate_model
 from tubelet.cli.models import show_models, weights_app
 from tubelet.cli.predict import predict_sources
 from tubelet.cli.pretrain import pretrain_model
+from tubelet.cli.replay import replay_failure
 from tubelet.cli.train import train_model
 from tubelet.errors import ConfigError, Interrupted, TubeletError, UnknownName
 from tubelet.registry import load_plugin
@@ -36,6 +37,7 @@ app = App(
 )
 app.command(train_model, name="train")
 app.command(pretrain_model, name="pretrain")
+app.command(replay_failure, name="replay")
 app.command(evaluate_model, name="evaluate")
 app.command(predict_sources, name="predict")
 app.command(show_models, name="models")

@@ -3,10 +3,11 @@
 import csv
 import errno
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from rich.console import Console
@@ -24,12 +25,14 @@ from tubelet.errors import TubeletError
 from tubelet.evaluation.evaluate import Report
 from tubelet.prediction.predict import Prediction, PredictionError
 from tubelet.shapes import Task
+from tubelet.training.replay import Replay
 
 __all__ = [
     "print_datasets",
     "print_download",
     "print_findings",
     "print_predictions",
+    "print_replay",
     "print_report",
     "track",
     "track_bytes",
@@ -213,3 +216,22 @@ def print_findings(findings: list[Finding], *, as_json: bool) -> int:
         advice = f" - {finding.advice}" if finding.advice else ""
         console.print(f"{mark} {finding.subject:<18} {finding.found}{advice}", markup=False)
     return 0 if all(finding.is_ok for finding in findings) else 1
+
+
+def print_replay(found: Replay, *, as_json: bool) -> int:
+    """Print what a step showed when it was taken again; return 1 where it failed again."""
+    if as_json:
+        row = {**asdict(found), "losses": [loss if math.isfinite(loss) else None for loss in found.losses]}
+        print(json.dumps(row, allow_nan=False))  # noqa: T201
+        return 0 if found.is_healthy else 1
+    numbers = ", ".join(str(number) for number in found.batches)
+    lines = [
+        f"epoch {found.epoch}, batch {numbers}: loss {', '.join(f'{loss:.4g}' for loss in found.losses)}",
+        f"weights that are no numbers: {', '.join(found.bad_weights) or 'none'}",
+        f"first module whose output is no number: {found.first_bad_module or 'none'}",
+        f"largest output: {found.largest_output[1]:.4g} of {found.largest_output[0]}",
+        f"gradients that are no numbers: {', '.join(found.bad_gradients) or 'none'}",
+        "clips: " + "\n       ".join(found.clips),
+    ]
+    print("\n".join(lines))  # noqa: T201
+    return 0 if found.is_healthy else 1

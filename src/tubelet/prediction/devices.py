@@ -27,8 +27,8 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Turn `auto`, `fp32` or `bf16` into the number format of the forward pass; auto takes bf16 where it is native."""
+    """Turn `auto`, `fp32`, `bf16` or `fp16` into a number format of forward passes; auto is bf16 where it is native."""
     if name == "auto":
         is_native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if is_native else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

@@ -119,6 +119,9 @@ class AdamWRecipe:
     """Epochs in which the learning rate rises linearly from zero."""
     min_lr: float = 1e-6
     """Where the cosine ends."""
+    ema: float = 0.0
+    """Share of itself that a moving average of the weights keeps at each step, below 1: the average is what is
+    validated and kept; 0.999 is usual, 0 is off."""
 
     def __post_init__(self) -> None:
         if not self.lr > 0:
@@ -127,6 +130,8 @@ class AdamWRecipe:
             raise ConfigError(
                 "optimizer.weight_decay, clip_norm, min_lr and warmup_epochs cannot be negative - give 0 or more."
             )
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"optimizer.ema is a share below 1 - found {self.ema} - 0.999 is usual, 0 is off.")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimizer.betas are shares - found {self.betas} - (0.9, 0.999) is usual.")
 
@@ -160,8 +165,14 @@ class TrainingRecipe:
     """Seed of the weights, the order of clips and every augmentation."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps; auto takes the fastest there is."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Number format of the forward pass; auto is bf16 on devices built for it, fp32 elsewhere."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Number format of the forward pass; auto is bf16 on devices built for it, fp32 elsewhere; fp16 scales the loss,
+    for older GPUs."""
+    auto_microbatch: bool = False
+    """Where memory runs out, take a batch in smaller parts from then on; the gradient stays the same."""
+    on_failure: Literal["raise", "skip", "rollback"] = "raise"
+    """What happens when a loss or gradient is no number: end the run; leave the step out; or go back to the weights of
+    the last checkpoint and leave the step out. Five in a row end the run in any case."""
     deterministic: bool = False
     """Refuse operations whose result may change between runs; CPU runs repeat exactly either way."""
     checkpointing: bool = False

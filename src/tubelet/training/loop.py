@@ -2,25 +2,21 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name for it
 
 from tubelet.classifier import Classifier
 from tubelet.data.dataset import BadSample, Batch
-from tubelet.errors import TrainingError
 from tubelet.metrics import Ranking
-from tubelet.prediction.devices import choose_precision
-from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.optimizer import Schedule
+from tubelet.training.step import Outcome, Stepper, autocast
 
-__all__ = ["Classification", "MultilabelClassification", "Task", "Totals", "autocast", "train_epoch", "validate"]
+__all__ = ["Classification", "MultilabelClassification", "Totals", "train_epoch", "validate"]
 
 
 @dataclass
@@ -36,6 +32,8 @@ class Totals:
     bad: list[BadSample] = field(default_factory=list)
     mean_ap: float = math.nan
     """Mean average precision of held-out clips, where each class is a question of its own; else no number."""
+    skipped: int = 0
+    """Steps that were left out because their loss or gradient was no number."""
 
     @property
     def loss(self) -> float:
@@ -58,17 +56,11 @@ class Totals:
         self.correct += correct
         self.seen += count
 
-
-@runtime_checkable
-class Task(Protocol):
-    """State what is learned from a batch of clips."""
-
-    @property
-    def model(self) -> nn.Module:
-        """What moves."""
-
-    def compute_loss(self, batch: Batch) -> tuple[Tensor, int]:
-        """Return the average loss of the clips, from which gradients flow, and how many were scored right."""
+    def add_step(self, outcomes: Sequence[Outcome]) -> None:
+        """Add what the batches of a step showed; a step without any was left out."""
+        self.skipped += not outcomes
+        for outcome in outcomes:
+            self.add(outcome.loss, outcome.count, outcome.correct)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,22 +100,14 @@ def _compute_logits(classifier: Classifier, recipe: Recipe, batch: Batch) -> tup
     return logits.float(), batch.labels.to(logits.device, non_blocking=True)
 
 
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Make the context in which forward passes run in the number format that the recipe wishes for."""
-    chosen = choose_precision(precision, device)
-    return torch.autocast(device.type, chosen, enabled=chosen != torch.float32)
-
-
 def _count_right(scores: Tensor, batch: Batch) -> int:
     return int((scores.argmax(1).cpu() == batch.labels).sum())
 
 
 def train_epoch(
-    task: Task,
+    stepper: Stepper,
     batches: Iterable[Batch],
-    optimizer: torch.optim.Optimizer,
     schedule: Schedule,
-    recipe: AnyRecipe,
     *,
     num_batches: int,
     totals: Totals | None = None,
@@ -135,11 +119,9 @@ def train_epoch(
     Dropout and its kin are seeded by (seed, epoch, batch): an interrupted epoch that goes on repeats itself bit by bit.
 
     Args:
-        task: what is learned, such as `Classification`; its model is trained in place.
+        stepper: moves the weights after every `recipe.training.accumulate` batches, and after the last.
         batches: clips with labels; the first one counts as batch number `num_batches - len`.
-        optimizer: moves after every `recipe.training.accumulate` batches, and after the last.
         schedule: sets the learning rate before each move.
-        recipe: seed, accumulation and clipping.
         num_batches: batches of a whole epoch.
         totals: what the epoch showed before it was interrupted.
         epoch: number of the epoch, from 0.
@@ -149,35 +131,34 @@ def train_epoch(
         Loss, accuracy, times and unreadable clips of the whole epoch.
 
     Raises:
-        TrainingError: a loss that is no number.
+        TrainingError: a loss or gradient that is no number, or no memory.
+
+    Example:
+        A loop of your own::
+
+            stepper = Stepper(Classification(classifier, recipe), optimizer, recipe)
+            for epoch in range(3):
+                order.start(epoch)
+                totals = train_epoch(stepper, loader, schedule, num_batches=len(order), epoch=epoch)
     """
     totals = totals or Totals()
-    every = recipe.training.accumulate
+    every = stepper.recipe.training.accumulate
     steps_per_epoch = -(-num_batches // every)
-    task.model.train()
-    optimizer.zero_grad(set_to_none=True)
-    pending = 0
+    stepper.start_epoch()
+    held: list[tuple[int, Batch]] = []
     for number, batch in _timed(batches, totals, num_batches):
         started = time.perf_counter()
-        if len(batch.labels):
-            _seed(recipe.training.seed, epoch, number)
-            loss, correct = task.compute_loss(batch)
-            value = _check_finite(loss, epoch, number)
-            (loss * len(batch.labels)).backward()  # type: ignore[no-untyped-call]
-            pending += len(batch.labels)
-            totals.add(value, len(batch.labels), correct)
         totals.bad.extend(batch.bad)
-        if (number + 1) % every == 0 or number + 1 == num_batches:
-            schedule.apply(optimizer, epoch * steps_per_epoch + number // every)
-            if pending:
-                _finish_gradient(task.model, pending, recipe.optimizer.clip_norm, f"epoch {epoch + 1}")
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                pending = 0
-            totals.compute_s += time.perf_counter() - started
+        if len(batch.labels):
+            held.append((number, batch))
+        is_step = (number + 1) % every == 0 or number + 1 == num_batches
+        if is_step and held:
+            schedule.apply(stepper.optimizer, epoch * steps_per_epoch + number // every)
+            totals.add_step(stepper.take(held, epoch))
+            held = []
+        totals.compute_s += time.perf_counter() - started
+        if is_step:
             on_step(number + 1, totals)
-        else:
-            totals.compute_s += time.perf_counter() - started
     return totals
 
 
@@ -218,34 +199,3 @@ def _timed(batches: Iterable[Batch], totals: Totals, num_batches: int) -> Iterat
         totals.wait_s += time.perf_counter() - started
         yield number, batch
         started = time.perf_counter()
-
-
-def _seed(seed: int, epoch: int, number: int) -> None:
-    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, number]).generate_state(1, np.uint64)[0] >> 1))
-
-
-def _finish_gradient(model: nn.Module, count: int, clip_norm: float, where: str) -> None:
-    """Turn the sum of gradients over `count` clips into their mean, and clip its norm.
-
-    Raises:
-        TrainingError: a norm that is no number; the weights have not moved.
-    """
-    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    for parameter in parameters:
-        parameter.grad.div_(count)  # type: ignore[union-attr]
-    norm = float(nn.utils.clip_grad_norm_(parameters, clip_norm if clip_norm > 0 else float("inf")))
-    if not np.isfinite(norm):
-        raise TrainingError(
-            f"cannot go on with {where} - the norm of the gradient is {norm} - lower optimizer.lr, or set "
-            "training.precision to fp32; the last checkpoint is intact."
-        )
-
-
-def _check_finite(loss: Tensor, epoch: int, number: int) -> float:
-    value = float(loss.detach())
-    if not np.isfinite(value):
-        raise TrainingError(
-            f"cannot go on with epoch {epoch + 1}, batch {number + 1} - the loss is {value} - "
-            "lower optimizer.lr, or set training.precision to fp32; the last checkpoint is intact."
-        )
-    return value

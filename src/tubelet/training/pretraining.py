@@ -30,10 +30,11 @@ from tubelet.models.videomae_pretraining import (
 from tubelet.recipes.pretraining import PretrainingRecipe
 from tubelet.recipes.shipped import resolve_pretraining
 from tubelet.report.figures import draw_contact_sheet
-from tubelet.training.loop import Totals, autocast
+from tubelet.training.loop import Totals
 from tubelet.training.opening import Place, go_on, keep_if_begun, make_request, set_determinism, start_anew
 from tubelet.training.progress import QUIET, Listener
 from tubelet.training.session import Session, describe_epoch, list_sizes
+from tubelet.training.step import autocast
 from tubelet.transforms.preparation import DIFFERENCE_GAIN, normalize
 from tubelet.video.spec import InputSpec
 
@@ -155,6 +156,23 @@ class MaskedPrediction:
         return loss
 
 
+def make_pretraining_task(recipe: PretrainingRecipe, device: torch.device) -> MaskedPrediction:
+    """Make the model of a recipe, with fresh weights, and say what it learns."""
+    wanted = recipe.model
+    mean, std = scale_pixels(recipe.input)
+    model = create_pretraining(
+        wanted.name,
+        **{**list_sizes(recipe.input), **wanted.changes},
+        **wanted.decoder,
+        mask_ratio=wanted.mask_ratio,
+        decoder_mask_ratio=wanted.decoder_mask_ratio,
+        normalize_targets=wanted.normalize_targets,
+        mean=mean,
+        std=std,
+    )
+    return MaskedPrediction(model.to(device), recipe)
+
+
 class Pretrainer(Session[PretrainingRecipe]):
     """Teach an encoder what clips look like, and keep the weights of the last epoch.
 
@@ -164,20 +182,8 @@ class Pretrainer(Session[PretrainingRecipe]):
     task: MaskedPrediction
 
     def _make_task(self) -> MaskedPrediction:
-        wanted = self.recipe.model
-        mean, std = scale_pixels(self.recipe.input)
-        model = create_pretraining(
-            wanted.name,
-            **{**list_sizes(self.recipe.input), **wanted.changes},
-            **wanted.decoder,
-            mask_ratio=wanted.mask_ratio,
-            decoder_mask_ratio=wanted.decoder_mask_ratio,
-            normalize_targets=wanted.normalize_targets,
-            mean=mean,
-            std=std,
-        )
         self.shown: tuple[UInt8[Tensor, "batch time height width channel"], list[str]] | None = None
-        return MaskedPrediction(model.to(self.device), self.recipe)
+        return make_pretraining_task(self.recipe, self.device)
 
     def _list_remarks(self) -> tuple[str, ...]:
         return self.manifest.notes

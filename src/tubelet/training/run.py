@@ -42,7 +42,7 @@ CHECKPOINT_FORMAT = 1
 CHECKPOINTS = ("last.ckpt", "last.ckpt.next", "previous.ckpt")
 """Newest first; `next` is whole where a run died between writing and renaming it."""
 OWN_FILES = (
-    *("config.yaml", "splits.csv", "metrics.csv", "log.jsonl", "bad_samples.jsonl", *CHECKPOINTS),
+    *("config.yaml", "splits.csv", "metrics.csv", "log.jsonl", "bad_samples.jsonl", "failure.ckpt", *CHECKPOINTS),
     *("report.json", "evaluation.json", "classification_report.txt", "confusion.json", "predictions.csv"),
     *("curves.png", "class_distribution.png", "confusion.png", "reconstruction.png"),
 )
@@ -84,25 +84,18 @@ class Progress:
         return cls(**values)
 
 
-def save_checkpoint(
-    path: Path,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-    contract: Mapping[str, Any],
-) -> None:
-    """Write everything needed to go on, sealed with its hash, and keep the checkpoint before as `previous.ckpt`."""
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write everything needed to go on, sealed with its hash, and keep the checkpoint before as `previous.ckpt`.
+
+    Args:
+        path: of the newest checkpoint.
+        state: tensors and plain types: weights, optimizer, progress.
+
+    Raises:
+        DiskFull: no room; the checkpoint before is untouched.
+    """
     payload = io.BytesIO()
-    torch.save(
-        {
-            "format": CHECKPOINT_FORMAT,
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "progress": progress.to_plain(),
-            "contract": dict(contract),
-        },
-        payload,
-    )
+    torch.save({"format": CHECKPOINT_FORMAT, **state}, payload)
     fresh = path.with_name(f"{path.name}.next")
     files.write_sealed(fresh, payload.getvalue())
     if path.exists():

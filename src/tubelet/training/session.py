@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from types import MappingProxyType
@@ -17,18 +18,21 @@ from tubelet.data.dataset import BadSample, Batch, ClipDataset
 from tubelet.data.features import Features
 from tubelet.data.loader import ClipLoader, EpochOrder, LoaderOptions, make_loader
 from tubelet.data.manifest import Manifest
-from tubelet.errors import TrainingError
+from tubelet.errors import Interrupted, TrainingError
 from tubelet.evaluation.evaluate import prepare_evaluation
 from tubelet.models import load_weights
 from tubelet.prediction.devices import choose_device
 from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.report.figures import draw_curves
 from tubelet.shapes import Label
+from tubelet.training.averaging import WeightAverage
+from tubelet.training.failures import FailurePolicy
 from tubelet.training.interruption import Interruption
-from tubelet.training.loop import Task, Totals, train_epoch
+from tubelet.training.loop import Totals, train_epoch
 from tubelet.training.optimizer import Schedule, make_optimizer, make_schedule
 from tubelet.training.progress import Listener
 from tubelet.training.run import Progress, Run, save_checkpoint
+from tubelet.training.step import Stepper, Task
 from tubelet.transforms.geometry import augment
 from tubelet.transforms.preparation import fit_features
 from tubelet.video.clip import Pixels
@@ -39,7 +43,7 @@ __all__ = ["FREE_FIELDS", "Session", "describe_epoch", "list_sizes", "prepare_tr
 
 FREE_FIELDS = frozenset(
     [f"data.{name}" for name in ("workers", "cache_mb", "cache_folder", "timeout_s", "source", "download")]
-    + ["training.device", "training.checkpointing"]
+    + [f"training.{name}" for name in ("device", "checkpointing", "auto_microbatch", "on_failure")]
 )
 """Fields of the recipe that may change on resume: they decide where and how fast, not what."""
 
@@ -70,6 +74,16 @@ class Session(ABC, Generic[R]):
         torch.manual_seed(recipe.training.seed)
         self.task = self._make_task()
         self.optimizer = make_optimizer(self.model, recipe.optimizer)
+        self.average = WeightAverage(self.model, recipe.optimizer.ema) if recipe.optimizer.ema else None
+        policy = FailurePolicy(run, recipe, manifest, self.model, roll_back=self._roll_back, remark=listener.on_remark)
+        self.stepper = Stepper(
+            self.task,
+            self.optimizer,
+            recipe,
+            average=self.average,
+            on_failure=policy.meet,
+            on_remark=listener.on_remark,
+        )
 
     @property
     def model(self) -> nn.Module:
@@ -92,9 +106,14 @@ class Session(ABC, Generic[R]):
         train_loader, val_loader = self._make_loaders()
         self.run.write_metrics(self.progress.history)
         with self.interruption:
-            while not self.progress.is_done and self.progress.epoch < training.epochs:
-                self._train_one_epoch(train_loader, schedule)
-                self._finish_epoch(val_loader, schedule)
+            try:
+                while not self.progress.is_done and self.progress.epoch < training.epochs:
+                    self._train_one_epoch(train_loader, schedule)
+                    self._finish_epoch(val_loader, schedule)
+            except Interrupted:
+                self._save()
+                self.run.log("interrupted", epoch=self.progress.epoch + 1, batch=self.progress.batch)
+                raise
         if self.progress.history:
             draw_curves(self.progress.history, self.run.folder / "curves.png")
         self.listener.on_end(self.progress.history)
@@ -173,15 +192,13 @@ class Session(ABC, Generic[R]):
             self._check_bad(totals.bad)
             if done % save_every == 0 and done < self.num_batches:
                 self._save()
-            self._stop_if_asked()
+            self.interruption.raise_if_asked(str(self.run.folder))
 
         if progress.batch < self.num_batches:
             train_epoch(
-                self.task,
+                self.stepper,
                 loader,
-                self.optimizer,
                 schedule,
-                self.recipe,
                 num_batches=self.num_batches,
                 totals=progress.totals,
                 epoch=progress.epoch,
@@ -191,7 +208,8 @@ class Session(ABC, Generic[R]):
     def _finish_epoch(self, val_loader: ClipLoader | None, schedule: Schedule) -> None:
         progress, totals = self.progress, self.progress.totals
         self._report_bad(totals.bad)
-        held_out = self._validate(self._watch(val_loader)) if val_loader is not None else None
+        with self._averaged():
+            held_out = self._validate(self._watch(val_loader)) if val_loader is not None else None
         if held_out is not None:
             self._report_bad(held_out.bad)
             if not held_out.seen:
@@ -210,7 +228,8 @@ class Session(ABC, Generic[R]):
         progress.history.append(row)
         if self._is_best(held_out):
             progress.best_epoch = progress.epoch
-        self._keep(row)
+        with self._averaged():
+            self._keep(row)
         progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, Totals()
         patience = self.recipe.training.patience
         progress.is_done = 0 < patience <= progress.epoch - 1 - progress.best_epoch
@@ -222,15 +241,12 @@ class Session(ABC, Generic[R]):
     def _watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Pass on batches until somebody asks the run to stop."""
         for batch in batches:
-            self._stop_if_asked()
+            self.interruption.raise_if_asked(str(self.run.folder))
             yield batch
 
-    def _stop_if_asked(self) -> None:
-        """Write a checkpoint and end, where a signal asked for it; called between steps only."""
-        if self.interruption.is_asked:
-            self._save()
-            self.run.log("interrupted", epoch=self.progress.epoch + 1, batch=self.progress.batch)
-            self.interruption.raise_if_asked(str(self.run.folder))
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Put the average of the weights in their place while a block lasts, where there is one."""
+        return nullcontext() if self.average is None else self.average.lent(self.model)
 
     def _is_best(self, held_out: Totals | None) -> bool:
         """Compare accuracy (mAP), then loss; without held-out clips the last epoch is the best there is."""
@@ -261,7 +277,15 @@ class Session(ABC, Generic[R]):
         )
 
     def _save(self) -> None:
-        save_checkpoint(self.run.checkpoint_path, self.model, self.optimizer, self.progress, self._make_contract())
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.stepper.scaler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "progress": self.progress.to_plain(),
+            "contract": self._make_contract(),
+        }
+        save_checkpoint(self.run.checkpoint_path, state)
 
     def _make_contract(self) -> dict[str, Any]:
         """State what must be the same when the run goes on."""
@@ -287,9 +311,24 @@ class Session(ABC, Generic[R]):
                 f"cannot resume {str(self.run.folder)!r} - {', '.join(changed)} in its config.yaml changed since - "
                 "restore the file, or start a new run."
             )
+        self._put_back(checkpoint)
+        self.progress = Progress.from_plain(checkpoint["progress"])
+        return True
+
+    def _put_back(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take weights, and all that moves them, from a checkpoint."""
         self.model.load_state_dict(checkpoint["model"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.progress = Progress.from_plain(checkpoint["progress"])
+        self.stepper.scaler.load_state_dict(checkpoint.get("scaler", {}))
+        if self.average is not None:
+            self.average.load_state_dict(checkpoint["average"])
+
+    def _roll_back(self) -> bool:
+        """Put the weights of the last checkpoint back, and go on from here; tell whether there was one."""
+        checkpoint, _ = self.run.read_checkpoint()
+        if checkpoint is None:
+            return False
+        self._put_back(checkpoint)
         return True
 
 

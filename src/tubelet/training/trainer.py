@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import torch
+
 from tubelet.classifier import Classifier
 from tubelet.data.dataset import Batch
 from tubelet.data.features import check_kind
@@ -20,7 +22,7 @@ from tubelet.training.run import Run
 from tubelet.training.session import Session, describe_epoch, list_sizes
 from tubelet.transforms.policy import warn_of_mirrors
 
-__all__ = ["Trainer"]
+__all__ = ["Trainer", "make_classification"]
 
 
 FIGURES: Mapping[Task, Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -68,15 +70,9 @@ class Trainer(Session[Recipe]):
         return report
 
     def _make_task(self) -> Classification:
-        recipe = self.recipe
-        sizes: dict[str, Any] = {**list_sizes(recipe.input), **recipe.model.changes}
-        model = create_model(recipe.model.name, num_classes=len(self.manifest.classes), **sizes)
-        if recipe.training.checkpointing:
-            model.checkpoint_activations()
-        manifest = self.manifest
-        self.classifier = Classifier(model.to(self.device), recipe.input, manifest.classes, manifest.task)
-        kind = MultilabelClassification if manifest.task == "multilabel" else Classification
-        return kind(self.classifier, recipe)
+        task = make_classification(self.recipe, self.manifest.classes, self.manifest.task, self.device)
+        self.classifier = task.classifier
+        return task
 
     def _list_remarks(self) -> list[str]:
         return [*self.manifest.notes, *warn_of_mirrors(self.recipe.augmentation, self.manifest.classes)]
@@ -87,3 +83,13 @@ class Trainer(Session[Recipe]):
     def _keep(self, row: dict[str, float]) -> None:
         if self.progress.best_epoch == self.progress.epoch:
             self.classifier.save(self.run.model_path, describe_epoch(row))
+
+
+def make_classification(recipe: Recipe, classes: tuple[str, ...], kind: Task, device: torch.device) -> Classification:
+    """Make the model of a recipe, with fresh weights, for these classes, and say what it learns."""
+    sizes: dict[str, Any] = {**list_sizes(recipe.input), **recipe.model.changes}
+    model = create_model(recipe.model.name, num_classes=len(classes), **sizes)
+    if recipe.training.checkpointing:
+        model.checkpoint_activations()
+    classifier = Classifier(model.to(device), recipe.input, classes, kind)
+    return (MultilabelClassification if kind == "multilabel" else Classification)(classifier, recipe)

@@ -1,0 +1,109 @@
+"""Decide what happens to a step whose loss or gradient is no number, and keep what is needed to look into it.
+
+failure.ckpt   the weights before the step, its clips and their names: `tubelet replay RUN` takes the step again
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from tubelet import files
+from tubelet.data.dataset import Batch
+from tubelet.data.manifest import Manifest
+from tubelet.errors import TrainingError
+from tubelet.recipes.pretraining import AnyRecipe
+from tubelet.training.run import Run
+from tubelet.training.step import Failure
+
+__all__ = ["FAILURE_NAME", "MOST_IN_A_ROW", "FailurePolicy"]
+
+FAILURE_NAME = "failure.ckpt"
+MOST_IN_A_ROW = 5
+"""So many steps left out one after the other, and the run ends whatever its recipe says."""
+
+
+class FailurePolicy:
+    """Leave steps out, or end the run, as the recipe says.
+
+    Args:
+        run: where the evidence goes.
+        recipe: `training.on_failure` decides.
+        manifest: names the clips.
+        model: whose weights are kept as evidence; they have not moved.
+        roll_back: puts the weights of the last checkpoint back, and tells whether there was one.
+        remark: told about each step that is left out.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        recipe: AnyRecipe,
+        manifest: Manifest,
+        model: nn.Module,
+        *,
+        roll_back: Callable[[], bool],
+        remark: Callable[[str], None],
+    ) -> None:
+        self._run = run
+        self._recipe = recipe
+        self._manifest = manifest
+        self._model = model
+        self._roll_back = roll_back
+        self._remark = remark
+        self._last = (-1, -1)
+        self._in_a_row = 0
+
+    def meet(self, failure: Failure, held: Sequence[tuple[int, Batch]]) -> None:
+        """Keep the evidence, then return to leave the step out, or end the run.
+
+        Raises:
+            Failure: the recipe says so, or too many steps in a row failed.
+        """
+        names = self._write_evidence(failure, held)
+        policy = self._recipe.training.on_failure
+        advice = f"'tubelet replay {self._run.folder}' takes the step again and says where it went wrong"
+        if policy == "raise":
+            raise TrainingError(f"{failure} {advice}.") from failure
+        first, last = (failure.epoch, held[0][0]), (failure.epoch, held[-1][0])
+        follows = self._last in ((first[0], first[1] - 1), (first[0] - 1, self._last[1]) if first[1] == 0 else None)
+        self._in_a_row = self._in_a_row + 1 if follows else 1
+        self._last = last
+        self._run.log("failure", epoch=failure.epoch + 1, batch=failure.number + 1, what=failure.what, clips=names)
+        if self._in_a_row >= MOST_IN_A_ROW:
+            raise TrainingError(f"{failure} {self._in_a_row} steps in a row were left out; {advice}.") from failure
+        went_back = policy == "rollback" and self._roll_back()
+        done = "left out, and the weights of the last checkpoint put back" if went_back else "left out"
+        self._remark(
+            f"epoch {failure.epoch + 1}, batch {failure.number + 1}: the {failure.what} is {failure.value}; "
+            f"the step was {done}; {advice}"
+        )
+
+    def _write_evidence(self, failure: Failure, held: Sequence[tuple[int, Batch]]) -> list[str]:
+        samples = self._manifest.select("train")
+        batches: list[dict[str, Any]] = [
+            {
+                "number": number,
+                "clips": batch.clips,
+                "labels": batch.labels,
+                "indices": batch.indices,
+                "lengths": batch.lengths,
+                "names": [self._manifest.short_name(samples[index]) for index in batch.indices.tolist()],
+            }
+            for number, batch in held
+        ]
+        payload = io.BytesIO()
+        torch.save(
+            {
+                "model": self._model.state_dict(),
+                "batches": batches,
+                "epoch": failure.epoch,
+                "classes": list(self._manifest.classes),
+                "task": self._manifest.task,
+            },
+            payload,
+        )
+        files.write_sealed(self._run.folder / FAILURE_NAME, payload.getvalue())
+        return [name for row in batches for name in row["names"]]
