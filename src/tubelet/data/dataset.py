@@ -24,8 +24,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tubelet.data.arrays import load_row
 from tubelet.data.features import Features, read_features
+from tubelet.data.frame_arrays import load_frames
 from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample
+from tubelet.data.shards import open_member
 from tubelet.errors import DataError, FrameOutOfRange, VideoError
 from tubelet.video.clip import Pixels, VideoInfo
 from tubelet.video.sampling import plan
@@ -91,9 +93,13 @@ class Batch:
 
 
 def open_sample(sample: Sample, decoder: str = "pyav") -> Video:
-    """Open the video, frame folder or array row that a sample names."""
+    """Open what a sample names: a video, frame folder or array, or one that lies in a larger file."""
     if sample.member is not None and sample.row is not None:
         return Video(load_row(sample.source, sample.member, sample.row))
+    if sample.extent is not None:
+        return open_member(sample, decoder)
+    if sample.source.lower().endswith(".npz"):
+        return Video(load_frames(sample.source), name=sample.source)
     return Video(sample.source, decoder=decoder)
 
 

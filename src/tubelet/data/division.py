@@ -21,10 +21,11 @@ def check_output(manifest: Manifest, path: str | Path, *, is_folder: bool = Fals
     """Check before any work that samples can be written to such a path.
 
     Raises:
-        ConfigError: another ending than .csv, or than .npz where the samples are rows of arrays.
+        ConfigError: another ending than .csv, or than .npz where the samples are rows of arrays; clips in shards.
         DataError: rows of arrays whose names state the splits.
     """
     suffix = Path(path).suffix.lower()
+    _refuse_shards(manifest.samples)
     if not _are_rows(manifest.samples):
         if not is_folder and suffix != ".csv":
             raise ConfigError(f"cannot write a table to {str(path)!r} - tables are .csv files - choose such a name.")
@@ -37,6 +38,15 @@ def check_output(manifest: Manifest, path: str | Path, *, is_folder: bool = Fals
     if any(sample.member != "x" for sample in manifest.samples):
         raise DataError(
             f"cannot divide '{manifest.origin}' - the names of its arrays state the splits - store x and y."
+        )
+
+
+def _refuse_shards(samples: Sequence[Sample]) -> None:
+    inside = next((sample for sample in samples if sample.extent is not None), None)
+    if inside is not None:
+        raise ConfigError(
+            f"cannot write '{inside.name}' into a table - no table can name what lies in a shard - state splits by the "
+            "names of shards, as in train-000000.tar, or in their .json files."
         )
 
 
@@ -92,7 +102,11 @@ def write_manifest(
         samples: videos or folders of frames, whole or in part.
         path: a .csv file.
         extra: further columns, a value for each sample.
+
+    Raises:
+        ConfigError: clips that lie in shards.
     """
+    _refuse_shards(samples)
     folder = os.path.abspath(Path(path).parent)  # noqa: PTH100 - as the samples' own paths are made
     columns = {
         "path": [_name_from(folder, sample.source) for sample in samples],

@@ -25,7 +25,7 @@ from tubelet.data.class_list import CLASS_LIST, read_classes
 from tubelet.data.sample import Problem, Reading, Sample, check_problems, normalize_split, quote_some
 from tubelet.errors import DataError, name_nearest
 
-__all__ = ["TABLE_SUFFIXES", "read_table", "write_table"]
+__all__ = ["TABLE_SUFFIXES", "find_classes", "make_sample", "read_table", "to_text", "write_table"]
 
 TABLE_SUFFIXES = frozenset([".csv", ".tsv", ".jsonl", ".ndjson"])
 """Endings of tables that can be read."""
@@ -64,7 +64,7 @@ def read_table(path: Path) -> Reading:
     for line, row in rows:
         columns.update(row.keys())
         try:
-            samples.append(_make_sample(folder, line, row))
+            samples.append(make_sample(folder, line, row))
         except DataError as error:
             problems.append(Problem(str(error), line))
     if not samples:
@@ -72,7 +72,7 @@ def read_table(path: Path) -> Reading:
         raise DataError(
             f"cannot use '{path}' - it states no clip - write one line for each clip below the column names."
         )
-    notes, classes = tuple(_suspect_columns(list(columns))), _find_classes(path, samples)
+    notes, classes = tuple(_suspect_columns(list(columns))), find_classes(path, samples)
     return Reading(tuple(samples), notes, classes, problems=tuple(problems))
 
 
@@ -90,8 +90,12 @@ def write_table(path: Path, samples: Iterable[Sample]) -> None:
             writer.writerow([place.replace(os.sep, "/"), sample.label, sample.split or "", sample.group or ""])
 
 
-def _find_classes(path: Path, samples: list[Sample]) -> tuple[str, ...] | None:
-    """Read the order of classes where it is fixed beside the table; None where it is not."""
+def find_classes(path: Path, samples: list[Sample]) -> tuple[str, ...] | None:
+    """Read the order of classes where it is fixed beside a table; None where it is not.
+
+    Raises:
+        DataError: samples whose label is not in the list.
+    """
     place = path.with_name(CLASS_LIST)
     if not place.is_file():
         return None
@@ -208,7 +212,7 @@ def _read_json_lines(text: str, problems: list[Problem]) -> Iterator[Row]:
         if not isinstance(entries, dict):
             problems.append(Problem(f"found a JSON {type(entries).__name__} - write one object a line.", line))
             continue
-        row = {str(name): _to_text(value) for name, value in entries.items() if value is not None}
+        row = {str(name): to_text(value) for name, value in entries.items() if value is not None}
         missing = [name for name in _REQUIRED if name not in row]
         problems += [Problem(f"'{name}' is missing{_advise(name, list(row)) or '; add it'}.", line) for name in missing]
         if not missing:
@@ -222,12 +226,18 @@ def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _to_text(value: object) -> str:
+def to_text(value: object) -> str:
+    """Turn a JSON value into the text of a column."""
     return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _make_sample(folder: str, line: int, row: Mapping[str, str]) -> Sample:
+def make_sample(folder: str, line: int | None, row: Mapping[str, str]) -> Sample:
     """Turn one row into a sample.
+
+    Args:
+        folder: where relative paths start.
+        line: of the table.
+        row: values by column, `path` and `label` among them.
 
     Raises:
         DataError: the first thing that is wrong with the row.
