@@ -10,14 +10,13 @@ from tubelet.data.sample import quote_some
 from tubelet.errors import DataError
 from tubelet.video.opening import FileRange, read_pieces
 
-__all__ = ["FRAMES", "load_frames"]
+__all__ = ["load_frames"]
 
-FRAMES = "frames"
-"""Name of the array; another one counts where it is the only one."""
+_FRAMES = "frames"
 
 
 def load_frames(source: str | FileRange) -> UInt8[np.ndarray, "..."]:
-    """Read the frames of a clip: uint8 (time, height, width[, channel]).
+    """Read the frames of a clip, uint8 (time, height, width[, channel]): the array `frames`, or the only one.
 
     Args:
         source: path of an .npz file, or its place within a larger file.
@@ -29,10 +28,10 @@ def load_frames(source: str | FileRange) -> UInt8[np.ndarray, "..."]:
     name = source.name if isinstance(source, FileRange) else source
     content = b"".join(read_pieces(source))
     headers = read_headers(Path(name), content)
-    member = FRAMES if FRAMES in headers or len(headers) != 1 else next(iter(headers))
+    member = _FRAMES if _FRAMES in headers or len(headers) != 1 else next(iter(headers))
     if member not in headers or headers[member].dtype != np.uint8 or len(headers[member].shape) not in (3, 4):
         raise DataError(
-            f"cannot read '{name}' as a clip - it holds {quote_some(list(headers)) or 'nothing'} - store '{FRAMES}' as "
-            "uint8 (time, height, width[, channel])."
+            f"cannot read '{name}' as a clip - it holds {quote_some(list(headers)) or 'nothing'} - store '{_FRAMES}' "
+            "as uint8 (time, height, width[, channel])."
         )
     return load_array(name, member, content)
