@@ -338,7 +338,7 @@ def test_a_run_that_is_killed_goes_on_and_ends_as_if_nothing_had_happened(tmp_pa
         write_clip(path, frames=40, size=(96, 128), seed=number)
         rows.append({"path": path, "label": "ab"[number % 2], "split": ("train", "val")[number % 3 == 0]})
     table, output = write_table(tmp_path, rows), tmp_path / "killed"
-    rendition = FrameStore(8) if "--tar" in options else Encoding(gop=4, crf=18)
+    rendition = FrameStore(8) if "--tar" in options else Encoding(gop=4, crf=20)
     make_edition(table, tmp_path / "whole", rendition, shard_bytes=10**6 if "--tar" in options else None, workers=1)
     draw = random.Random(4)
     stored: dict[Path, int] = {}

@@ -207,6 +207,18 @@ def test_a_sample_that_cannot_be_used_is_named(tmp_path, members, found):
     assert f"{path}" in str(raised.value)
 
 
+@pytest.mark.timeout(20)
+def test_an_extended_header_without_an_end_comes_to_an_end(tmp_path, clip):
+    info = tarfile.TarInfo("a.mp4")
+    info.pax_headers = {"note": "x" * 40, "other": "y" * 40}
+    header = bytearray(info.tobuf(tarfile.PAX_FORMAT))
+    place = header.index(b"other=")
+    header[place - 3 : place] = b"???"  # the second record states no length
+    (tmp_path / "train-0.tar").write_bytes(header + bytes(10240))
+    with pytest.raises(DataError, match="an extended header is wrong"):
+        read_manifest(tmp_path / "train-0.tar")
+
+
 def test_names_that_lead_elsewhere_stay_names(tmp_path, clip):
     path = pack(
         tmp_path / "train-0.tar",

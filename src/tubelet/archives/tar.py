@@ -219,7 +219,7 @@ class _Tar:
             length = content[place : max(blank, 0)]
             end = place + (int(length) if length.isdigit() else 0)
             key, equals, value = content[blank + 1 : max(end - 1, 0)].partition(b"=")
-            if not (blank + 1 < end <= len(content) and content[end - 1 : end] == b"\n" and equals):
+            if not (place < blank < end - 1 < len(content) and content[end - 1 : end] == b"\n" and equals):
                 raise self._guard.damaged("an extended header is wrong")
             records[key] = value
             place = end

@@ -23,7 +23,7 @@ class PrepareOptions:
     gop: int | None = None
     """Re-encode with a key frame every so many frames; 12 where --short-side alone is given."""
     crf: int | None = None
-    """Quality of the video, 0 (lossless) to 51; 18 unless told otherwise."""
+    """Quality of the video, 0 (lossless) to 51; 20 unless told otherwise."""
     frames: int | None = None
     """Store this many frames of each clip instead of video; their times are not kept."""
     mode: Literal["uniform", "linspace", "dense", "random", "first"] | None = None
@@ -69,7 +69,7 @@ class PrepareOptions:
                 raise ConfigError(f"--{next(iter(of_frames_given))} is for stored frames - add --frames 32, say.")
             if not of_video and self.short_side is None:
                 return None
-            return Encoding(**{"short_side": self.short_side, "gop": 12, "crf": 18, **of_video})
+            return Encoding(**{"short_side": self.short_side, "gop": 12, "crf": 20, **of_video})
         if of_video:
             raise ConfigError(
                 f"--{next(iter(of_video))} is for video, --frames {self.frames} stores none - leave one out."

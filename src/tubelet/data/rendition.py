@@ -79,7 +79,7 @@ def render(sample: Sample, target: Path, rendition: Rendition) -> None:
         DataError: pixels that cannot be stored so.
         DiskFull: no room.
 
-    Cost: encoding took 0.25 s a UCF101 clip (7 s of 320x240 to 170x128) on one core.
+    Cost: of UCF101 clips (7 s of 320x240, to 170x128) on one core, 0.43 s to encode, 0.05 s for 32 JPEG images.
     """
     with open_sample(sample) as video:
         first, last = find_span(sample, video.times_s)

