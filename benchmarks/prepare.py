@@ -4,7 +4,7 @@
 
 Each edition is made in a temporary folder and read by one process and one thread, all clips of the set in turn; the
 editions take turns within each round, so that a noisy machine disturbs all alike. The median round counts, in
-processor time: what a disk would add is not in it. Without DATA it makes clips of its own, far simpler than filmed ones.
+processor time: what a disk would add is not in it. Without DATA it makes simple clips of its own.
 """
 
 import argparse

@@ -210,9 +210,13 @@ def test_files_are_packed_byte_for_byte_as_the_webdataset_library_reads_them(tmp
 @pytest.mark.parametrize(("rendition", "shard_bytes"), [(FrameStore(2), None), (FrameStore(2), 9000), (None, 9000)])
 def test_parts_join_to_what_one_run_makes(tmp_path, table, rendition, shard_bytes):
     make_edition(table, tmp_path / "one", rendition, shard_bytes=shard_bytes, workers=1)
+    held: set[Path] = set()
     for part in ((3, 3), (1, 3)):
         edition = make_edition(table, tmp_path / "parts", rendition, shard_bytes=shard_bytes, part=part, workers=1)
         assert edition.path is None
+        found = {path for ending in ("*.jpg", "*.tar") for path in (tmp_path / "parts").rglob(ending)}
+        assert found > held
+        held = found
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts").rglob("*[0-9].tar")}
     make_edition(table, tmp_path / "parts", rendition, shard_bytes=shard_bytes, workers=1)
     assert all(path.stat().st_mtime_ns == changed_ns for path, changed_ns in made.items())
