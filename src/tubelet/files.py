@@ -27,6 +27,7 @@ __all__ = [
     "check_replaceable",
     "hash_bytes",
     "hash_file",
+    "hash_pieces",
     "read_sealed",
     "recover_folder",
     "remove_leftovers",
@@ -139,6 +140,14 @@ def hash_file(path: str | os.PathLike[str]) -> str:
     """
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_pieces(pieces: Iterable[bytes]) -> str:
+    """Compute the sha256 of content that comes in pieces, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def write_sealed(path: str | os.PathLike[str], payload: bytes) -> None:

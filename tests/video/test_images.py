@@ -9,14 +9,14 @@ from PIL import Image
 
 from tubelet.errors import Corrupt, NotAVideo, TooLarge, UnsupportedCodec, VideoError
 from tubelet.video.decoders import images
-from tubelet.video.decoders.images import FolderReader
+from tubelet.video.decoders.images import open_folder
 
 ORIENTATION = 0x0112
 
 
 def read(folder):
     """Return all frames of a folder of images."""
-    reader = FolderReader(folder, 25.0)
+    reader = open_folder(folder, 25.0)
     return reader.frames_at(list(range(reader.info.num_frames)))
 
 
@@ -72,7 +72,7 @@ def test_the_orientation_turns_size_and_pixels(tmp_path, kind):
     turned[ORIENTATION] = 6  # to be shown turned by 90 degrees clockwise: left comes to the top
     for name in ("1", "2"):
         Image.fromarray(pixels).save(tmp_path / f"{name}.{kind}", exif=turned)
-    info = FolderReader(tmp_path, 25.0).info
+    info = open_folder(tmp_path, 25.0).info
     assert (info.height, info.width) == (48, 16)
     frames = read(tmp_path)
     assert frames.shape == (2, 48, 16, 3)
@@ -146,14 +146,14 @@ def test_random_damage_never_ends_in_anything_but_a_video_error(tmp_path):
 def test_limits_hold_before_anything_is_decoded(tmp_path, monkeypatch):
     Image.new("1", (8200, 4400)).save(tmp_path / "1.png")
     with pytest.raises(TooLarge, match=r"1\.png.*8200x4400"):
-        FolderReader(tmp_path, 25.0)
+        open_folder(tmp_path, 25.0)
     Image.new("1", (20000, 20000)).save(tmp_path / "1.png")
     with pytest.raises(TooLarge, match=r"1\.png"):
-        FolderReader(tmp_path, 25.0)
+        open_folder(tmp_path, 25.0)
     Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
     monkeypatch.setattr(images, "MAX_IMAGE_BYTES", 20)
     with pytest.raises(TooLarge, match=r"1\.png.*the limit is 20"):
-        FolderReader(tmp_path, 25.0)
+        open_folder(tmp_path, 25.0)
 
 
 def test_images_of_another_size_are_named(tmp_path):

@@ -61,10 +61,11 @@ class Entry:
 
 
 class Guard:
-    """Hold an archive to its limits, and its names to one folder."""
+    """Hold an archive to its limits, and its names to one folder; `deed` is what messages say is done with it."""
 
-    def __init__(self, archive: Path, limits: Limits) -> None:
+    def __init__(self, archive: Path, limits: Limits, *, deed: str = "unpack") -> None:
         self.archive = archive
+        self.deed = deed
         self.limits = limits
         self.archive_bytes = archive.stat().st_size
         self.flow_bytes = self.archive_bytes * limits.ratio + limits.grace_bytes
@@ -79,8 +80,8 @@ class Guard:
     def refuse(
         self, found: str, remedy: str = "do not use it, or unpack it yourself where it can do no harm"
     ) -> ArchiveError:
-        """Make the error that says why the archive is not unpacked."""
-        return ArchiveError(f"cannot unpack {str(self.archive)!r} - {found} - {remedy}.")
+        """Make the error that says why nothing is done with the archive."""
+        return ArchiveError(f"cannot {self.deed} {str(self.archive)!r} - {found} - {remedy}.")
 
     def damaged(self, found: str) -> ArchiveError:
         """Make the error for an archive that contradicts itself."""

@@ -11,18 +11,20 @@ Source: POSIX.1-2024, pax, "ustar Interchange Format" and "pax Header Block"; GN
 import bz2
 import gzip
 import lzma
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
-from tubelet.archives.guard import CHUNK_BYTES, Entry, Guard, shorten
+from tubelet.archives.guard import CHUNK_BYTES, Entry, Guard, Limits, shorten
 
-__all__ = ["PACKED_MAGICS", "is_tar_header", "read_tar"]
+__all__ = ["PACKED_MAGICS", "Member", "is_tar_header", "list_members", "read_tar"]
 
 BLOCK_BYTES = 512
 PACKED_MAGICS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
+_COMPRESSIONS = {**PACKED_MAGICS, b"\x28\xb5\x2f\xfd": "zstd"}
 _MOST_EXTENDED_BYTES = 1 << 20
 """Longest extended header; they hold names and times, and are read into memory."""
 _MOST_XZ_BYTES = 1 << 30
@@ -44,6 +46,56 @@ def read_tar(archive: Path, guard: Guard) -> Iterator[Entry]:
         yield from _Tar(_open_packed(raw), guard).read_entries()
 
 
+class Member(NamedTuple):
+    """Say where a file lies within an archive that is not packed."""
+
+    name: str
+    """As the archive spells it: not to be trusted."""
+    begin: int
+    """First byte of its headers."""
+    offset: int
+    """First byte of its content."""
+    size_bytes: int
+    """Of its content."""
+
+    @property
+    def end(self) -> int:
+        """The first byte behind it, where the headers of the next one begin."""
+        return self.offset + self.size_bytes + -self.size_bytes % BLOCK_BYTES
+
+
+def list_members(archive: Path, begin: int = 0, end: int | None = None) -> Iterator[Member]:
+    """Go from header to header of an archive that is not packed: where each file lies, without reading any.
+
+    Args:
+        archive: where members end before the archive does: what lies behind is not looked at.
+        begin: byte at which the headers of a member begin.
+        end: byte at which a member ends; None goes on to the end of the archive, and looks for its mark.
+
+    Raises:
+        ArchiveError: packed, no tar, cut, altered, or an entry that is no plain file or folder.
+
+    Cost: 10 us a file where the system holds the headers in memory.
+    """
+    guard = Guard(archive, Limits(), deed="read")
+    with archive.open("rb") as raw:
+        head = raw.read(6)
+        packing = next((name for magic, name in _COMPRESSIONS.items() if head.startswith(magic)), None)
+        if packing:
+            raise guard.refuse(f"it is packed by {packing}, so that nothing in it can be reached", "unpack that first")
+        raw.seek(begin)
+        tar = _SeekableTar(raw, guard)
+        for entry in tar.read_entries():
+            member = Member(entry.name, begin, tar.place, entry.size_bytes)
+            begin = member.end
+            if begin > guard.archive_bytes:
+                raise guard.damaged("it ends too early")
+            if not entry.is_folder:
+                yield member
+            if end is not None and begin >= end:
+                return
+
+
 def is_tar_header(block: bytes) -> bool:
     """Tell whether a block is the header of an entry, by its checksum."""
     if len(block) != BLOCK_BYTES or not any(block):
@@ -53,8 +105,9 @@ def is_tar_header(block: bytes) -> bool:
     except ValueError:
         return False
     blank = block[:148] + b" " * 8 + block[156:]
+    total = sum(blank)
     # Some old programs added signed bytes.
-    return stated in (sum(blank), sum(blank) - 256 * sum(byte > 127 for byte in blank))
+    return stated == total or stated == total - 256 * sum(byte > 127 for byte in blank)
 
 
 @dataclass
@@ -143,7 +196,7 @@ class _Tar:
     def _extend(self, extended: _Extended, kind: bytes, size_bytes: int) -> None:
         if size_bytes > _MOST_EXTENDED_BYTES:
             raise self._guard.refuse(f"it has an extended header of {size_bytes:,} bytes")
-        content = b"".join(self._read_content(size_bytes))
+        content = self._read(size_bytes + -size_bytes % BLOCK_BYTES)[:size_bytes]
         if kind == b"L":
             extended.path = _decode(content.partition(b"\0")[0])
         elif kind != b"K":
@@ -166,11 +219,28 @@ class _Tar:
             length = content[place : max(blank, 0)]
             end = place + (int(length) if length.isdigit() else 0)
             key, equals, value = content[blank + 1 : max(end - 1, 0)].partition(b"=")
-            if not (blank + 1 < end <= len(content) and content[end - 1 : end] == b"\n" and equals):
+            if not (place < blank < end - 1 < len(content) and content[end - 1 : end] == b"\n" and equals):
                 raise self._guard.damaged("an extended header is wrong")
             records[key] = value
             place = end
         return records
+
+
+class _SeekableTar(_Tar):
+    """Pass over contents instead of reading them."""
+
+    def __init__(self, raw: IO[bytes], guard: Guard) -> None:
+        super().__init__(raw.read, guard)
+        self._raw = raw
+
+    @property
+    def place(self) -> int:
+        """The byte that is read next."""
+        return self._raw.tell()
+
+    def _read_content(self, size_bytes: int) -> Iterator[bytes]:
+        self._raw.seek(size_bytes + -size_bytes % BLOCK_BYTES, os.SEEK_CUR)
+        yield from ()
 
 
 def _parse_name(block: bytes) -> str:

@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from tubelet.cli.prepare import prepare_data
+
 if TYPE_CHECKING:
     from tubelet.data.manifest import Manifest
 
 __all__ = ["data_app"]
 
-data_app = App(name="data", help="Look after data: get what is known by name; check, divide and show your own.")
+data_app = App(
+    name="data", help="Look after data: get what is known by name; check, divide, show and prepare your own."
+)
+data_app.command(prepare_data, name="prepare")
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,19 @@
 
 import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 
+from tubelet.data.edition import Edition
 from tubelet.data.health import Health, Problem
 from tubelet.data.manifest import Manifest
 
-__all__ = ["print_health", "print_split"]
+__all__ = ["print_edition", "print_health", "print_split"]
 
+_MEGABYTE = 10**6
 _MOST_LISTED = 50
 
 
@@ -51,6 +55,28 @@ def _print_problems(console: Console, problems: tuple[Problem, ...], style: str,
 
 def _join(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
+
+
+def print_edition(edition: Edition, seconds: float, *, as_json: bool) -> int:
+    """Print what was stored anew; return 1 where clips could not be read, else 0."""
+    status = 1 if edition.bad else 0
+    if as_json:
+        facts = {**edition._asdict(), "path": edition.path and str(edition.path), "seconds": round(seconds, 1)}
+        print(json.dumps({**facts, "bad": [asdict(one) for one in edition.bad]}, ensure_ascii=False), flush=True)  # noqa: T201
+        return status
+    console = Console(highlight=False, soft_wrap=True)
+    for one in edition.bad[:_MOST_LISTED]:
+        console.print(f"  {one.code}: {one.message}", style="red", markup=False)
+    if edition.bad:
+        console.print(f"{len(edition.bad)} clips could not be read and are left out (bad_samples.jsonl).")
+    before_mb, after_mb = edition.bytes_before / _MEGABYTE, edition.bytes_after / _MEGABYTE
+    size = f"{before_mb:,.1f} MB" if edition.path is None else f"{before_mb:,.1f} -> {after_mb:,.1f} MB"
+    console.print(f"{edition.clips:,} clips, {size}, {seconds:.1f} s")
+    if edition.path is None:
+        console.print("After all parts: the same command without --shard puts them together.")
+    else:
+        console.print(f"next: tubelet train {quote(str(edition.path))}", markup=False)
+    return status
 
 
 def print_split(manifest: Manifest, path: Path) -> None:

@@ -16,6 +16,7 @@ whose header promises other than what the file holds is refused before memory is
 Source: the .npy format is that of numpy.lib.format; keys as in MedMNIST/MedMNIST, medmnist/dataset.py.
 """
 
+import io
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -48,7 +49,7 @@ from tubelet.data.sample import (
 from tubelet.errors import DataError
 from tubelet.shapes import Task
 
-__all__ = ["MAX_ARRAY_BYTES", "ArrayHeader", "load_features", "load_row", "read_arrays", "read_headers"]
+__all__ = ["MAX_ARRAY_BYTES", "ArrayHeader", "load_array", "load_features", "load_row", "read_arrays", "read_headers"]
 
 MAX_ARRAY_BYTES = 4 * 2**30
 """Largest array that is read: all of it goes to memory, in every process that reads."""
@@ -74,8 +75,10 @@ class ArrayHeader(NamedTuple):
     """Type of one value; never `object`."""
 
 
-def read_headers(path: str | Path) -> dict[str, ArrayHeader]:
+def read_headers(path: str | Path, content: bytes | None = None) -> dict[str, ArrayHeader]:
     """Read the names, shapes and types of the arrays in an .npz file, and check that the file holds that much.
+
+    Where its content was read already, `path` is only what messages call it.
 
     Raises:
         DataError: no .npz file, an encrypted or damaged one, pickled objects, or an array above `MAX_ARRAY_BYTES`.
@@ -84,9 +87,9 @@ def read_headers(path: str | Path) -> dict[str, ArrayHeader]:
     """
     headers: dict[str, ArrayHeader] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path if content is None else io.BytesIO(content)) as archive:
             entries = archive.infolist()
-            file_bytes = Path(path).stat().st_size
+            file_bytes = Path(path).stat().st_size if content is None else len(content)
             if len(entries) > _MAX_MEMBERS:
                 raise DataError(f"it holds {len(entries)} files, the limit is {_MAX_MEMBERS}")
             for entry in entries:
@@ -152,10 +155,14 @@ def _check_header(entry: zipfile.ZipInfo, header: ArrayHeader, held: int, file_b
         )
 
 
-def _load(path: str | Path, member: str) -> Values:
-    """Read one whole array whose header has been checked."""
+def load_array(path: str | Path, member: str, content: bytes | None = None) -> Values:
+    """Read one whole array whose header `read_headers` has checked.
+
+    Raises:
+        DataError: it does not unpack, or does not fit into memory.
+    """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(path if content is None else io.BytesIO(content), allow_pickle=False) as archive:
             array: np.ndarray = archive[member]
     except (*_BROKEN, MemoryError) as error:
         raise DataError(
@@ -172,7 +179,7 @@ def _keep(path: str, member: str, changed_ns: int, size_bytes: int) -> Values:  
         raise DataError(
             f"cannot read '{path}[{member}]' - the file holds {quote_some(list(headers))} - name one of them."
         )
-    array = _load(path, member)
+    array = load_array(path, member)
     array.flags.writeable = False
     return array
 
@@ -273,7 +280,7 @@ def _read_labels(path: Path, headers: Mapping[str, ArrayHeader], pixels: str, an
         )
     header = headers[answers]
     check_labels(path, answers, header, f"'{pixels}' has {shape[0]} rows", shape[0])
-    values = _load(path, answers)
+    values = load_array(path, answers)
     return values if is_multilabel(header) else values.reshape(-1)
 
 
@@ -283,7 +290,7 @@ def _find_classes(path: Path, headers: Mapping[str, ArrayHeader], labels: Mappin
         shape, dtype = headers["class_names"]
         if len(shape) != 1 or dtype.kind != "U" or dtype.itemsize > MAX_TEXT_BYTES:
             raise DataError(f"cannot use '{path}' - 'class_names' is {dtype} {shape} - store a vector of texts.")
-        names = tuple(to_texts(path, _load(path, "class_names")))
+        names = tuple(to_texts(path, load_array(path, "class_names")))
         if len(set(names)) != len(names) or "" in names:
             raise DataError(f"cannot use '{path}' - 'class_names' holds a name twice, or an empty one - mend the list.")
         return names
@@ -340,7 +347,7 @@ def _read_shapes(path: Path, headers: Mapping[str, ArrayHeader], pixels: str) ->
         raise DataError(
             f"cannot use '{path}' - '{name}' is {dtype_l} {shape_l} - store a whole number for each of {count} rows."
         )
-    lengths = _load(path, name)
+    lengths = load_array(path, name)
     wrong = np.flatnonzero((lengths < 1) | (lengths > time))
     if wrong.size:
         raise DataError(
@@ -361,5 +368,5 @@ def _read_columns(path: Path, headers: Mapping[str, ArrayHeader], count: int) ->
                 f"store a text or whole number for each of {count} rows."
             )
         if fits and name not in ("x", "y", "class_names"):
-            columns[name] = to_texts(path, _load(path, name))
+            columns[name] = to_texts(path, load_array(path, name))
     return columns

@@ -61,7 +61,7 @@ def compare_content(samples: Sequence[Sample], examinations: Sequence[Examinatio
 
 def _share_pixels(one: Sample, other: Sample) -> bool:
     """Tell whether two samples are parts of one video, or one row: what contradicts itself there is named elsewhere."""
-    return (one.source, one.member, one.row) == (other.source, other.member, other.row)
+    return one.video == other.video
 
 
 def _compare_pair(earlier: Sample, later: Sample, code: str, what: str) -> Problem:
@@ -89,7 +89,7 @@ def compare_groups(manifest: Manifest) -> Iterator[Problem]:
         if sample.group is not None:
             groups.setdefault(("group", sample.group), []).append(sample)
         if sample.row is None:
-            groups.setdefault(("video", sample.source), []).append(sample)
+            groups.setdefault(("video", sample.video), []).append(sample)
     for (kind, name), members in groups.items():
         counts = Counter(sample.split for sample in members)
         if len(counts) == 1 or len({sample.name for sample in members}) == 1:

@@ -9,9 +9,9 @@ __all__ = ["compare_parts"]
 
 def compare_parts(samples: Sequence[Sample]) -> Iterator[Problem]:
     """Name samples that share pixels and differ in label or split."""
-    by_pixels: dict[tuple[str, str | None, int | None], list[Sample]] = {}
+    by_pixels: dict[str, list[Sample]] = {}
     for sample in samples:
-        by_pixels.setdefault((sample.source, sample.member, sample.row), []).append(sample)
+        by_pixels.setdefault(sample.video, []).append(sample)
     for parts in by_pixels.values():
         if len(parts) == 1:
             continue

@@ -25,8 +25,10 @@ from torch.utils.data import Dataset, get_worker_info
 from tubelet.data.arrays import load_row
 from tubelet.data.clip_cache import ClipCache
 from tubelet.data.features import Features, read_features
+from tubelet.data.frame_arrays import load_frames
 from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample
+from tubelet.data.shards import open_member
 from tubelet.errors import DataError, FrameOutOfRange, VideoError
 from tubelet.shapes import Label
 from tubelet.video.clip import Pixels, VideoInfo
@@ -82,9 +84,13 @@ class Batch:
 
 
 def open_sample(sample: Sample, decoder: str = "pyav", volume: VolumeView = VolumeView()) -> Video:  # noqa: B008 - frozen
-    """Open the video, frame folder, volume or array row that a sample names."""
+    """Open what a sample names: a video, frame folder, volume or array, or one that lies in a larger file."""
     if sample.member is not None and sample.row is not None:
         return Video(load_row(sample.source, sample.member, sample.row), volume=volume)
+    if sample.extent is not None:
+        return open_member(sample, decoder, volume)
+    if sample.source.lower().endswith(".npz"):
+        return Video(load_frames(sample.source), name=sample.source, volume=volume)
     return Video(sample.source, decoder=decoder, volume=volume)
 
 

@@ -22,10 +22,11 @@ def check_output(manifest: Manifest, path: str | Path, *, is_folder: bool = Fals
     """Check before any work that samples can be written to such a path.
 
     Raises:
-        ConfigError: another ending than .csv, or than .npz where the samples are rows of arrays.
+        ConfigError: another ending than .csv, or than .npz where the samples are rows of arrays; clips in shards.
         DataError: rows of arrays whose names state the splits.
     """
     suffix = Path(path).suffix.lower()
+    _refuse_shards(manifest.samples)
     if not _are_rows(manifest.samples):
         if not is_folder and suffix != ".csv":
             raise ConfigError(f"cannot write a table to {str(path)!r} - tables are .csv files - choose such a name.")
@@ -41,8 +42,17 @@ def check_output(manifest: Manifest, path: str | Path, *, is_folder: bool = Fals
         )
 
 
+def _refuse_shards(samples: Sequence[Sample]) -> None:
+    inside = next((sample for sample in samples if sample.extent is not None), None)
+    if inside is not None:
+        raise ConfigError(
+            f"cannot write '{inside.name}' into a table - no table can name what lies in a shard - state splits by the "
+            "names of shards, as in train-000000.tar, or in their .json files."
+        )
+
+
 def _are_rows(samples: Sequence[Sample]) -> bool:
-    return any(sample.member is not None for sample in samples)
+    return any(sample.row is not None for sample in samples)
 
 
 def write_division(manifest: Manifest, path: str | Path, extra: Mapping[str, Sequence[str]] | None = None) -> None:
@@ -131,8 +141,12 @@ def write_manifest(manifest: Manifest, path: str | Path, extra: Mapping[str, Seq
         manifest: of videos or folders of frames, whole or in part.
         path: a .csv file.
         extra: further columns, a value for each sample.
+
+    Raises:
+        ConfigError: clips that lie in shards.
     """
     samples = manifest.samples
+    _refuse_shards(samples)
     folder = os.path.abspath(Path(path).parent)  # noqa: PTH100 - as the samples' own paths are made
     columns = {
         "path": [_name_from(folder, sample.source) for sample in samples],

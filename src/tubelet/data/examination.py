@@ -14,12 +14,11 @@ from tubelet.data.dataset import open_sample
 from tubelet.data.features import read_features
 from tubelet.data.fingerprints import MOMENTS, SIDE, Fingerprint, make_fingerprint
 from tubelet.data.sample import Sample
+from tubelet.data.shards import list_files
 from tubelet.errors import TubeletError
 from tubelet.video.clip import Pixels, VideoInfo
 from tubelet.video.decoders import VOLUMES
-from tubelet.video.decoders.dicom import list_slices
-from tubelet.video.decoders.images import list_images
-from tubelet.video.opening import sniff_demuxer
+from tubelet.video.opening import read_pieces
 from tubelet.video.source import Video
 from tubelet.video.spec import InputSpec
 
@@ -132,7 +131,7 @@ class Examiner:
             _hash(sample, video),
             # Volumes are cut and centered to look alike: they are the same where every voxel is.
             None
-            if sample.member is not None or info.codec in VOLUMES
+            if sample.row is not None or info.codec in VOLUMES
             else make_fingerprint(small, video.times_s[places], seconds),
             thumbs,
         )
@@ -154,8 +153,8 @@ class Examiner:
         if _is_uneven(video.times_s):
             uneven = f"{name!r} has a variable frame rate, {info.fps:.2f} a second on average: sample by seconds."
             yield Problem(name, "variable_rate", uneven, is_error=False)
-        path = Path(sample.source)
-        kind = _sniff(path)
+        path = Path(sample.source if sample.extent is None else str(sample.member))
+        kind = video.container
         if kind and path.suffix.lower() not in _SUFFIXES.get(kind, (path.suffix.lower(),)):
             usual = _SUFFIXES[kind][0]
             named = (
@@ -169,13 +168,6 @@ def _find_empty(sample: Sample) -> Problem | None:
     if path.is_file() and path.stat().st_size == 0:
         return Problem(sample.name, "empty", f"cannot use {sample.name!r} - the file has no bytes - fetch it again.")
     return None
-
-
-def _sniff(path: Path) -> str | None:
-    if not path.is_file() or path.suffix.lower() == ".npz":
-        return None
-    with path.open("rb") as stream:
-        return sniff_demuxer(stream.read(1024))
 
 
 def _find_frames(video: Video, start_s: float, end_s: float) -> tuple[int, int]:
@@ -210,16 +202,14 @@ def _find_blank(sample: Sample, small: UInt8[np.ndarray, "moment row column"]) -
 
 def _hash(sample: Sample, video: Video) -> str:
     """Hash what decides the pixels: a file's bytes, the bytes of each image of a folder, or a row of an array."""
-    path = Path(sample.source)
-    if sample.member is not None:
+    if sample.row is not None:
         pixels = video.frames().pixels
         return f"{files.hash_bytes(pixels.tobytes())} {pixels.shape}"
-    if path.is_dir():
-        # Slices are put in order by what they hold, whatever their names.
-        slices = sorted(files.hash_file(slice_) for slice_ in list_slices(path))
-        images = " ".join(slices or [files.hash_file(image) for image in list_images(path)])
-        return f"{files.hash_bytes(images.encode('ascii'))} {sample.span_s}"
-    return f"{files.hash_file(path)} {sample.span_s}"
+    hashes = [files.hash_pieces(read_pieces(file)) for file in list_files(sample)]
+    if video.info.codec == "dicom":
+        hashes.sort()  # slices are put in order by what they hold, whatever their names
+    content = hashes[0] if len(hashes) == 1 else files.hash_bytes(" ".join(hashes).encode("ascii"))
+    return f"{content} {sample.span_s}"
 
 
 def _look(

@@ -19,7 +19,7 @@ def group_samples(path: Path, samples: Sequence[Sample], group_by: str | None) -
         if group_by and not any(sample.group for sample in samples):
             raise DataError(f"cannot group '{path}' by 'group' - no sample has one - name another column.")
         for sample in samples:
-            match = None if sample.group else _UCF101_NAME.match(Path(sample.source).stem)
+            match = None if sample.group else _UCF101_NAME.match(Path(sample.member or sample.source).stem)
             yield replace(sample, group=match["group"]) if match else sample
         return
     columns = {name: None for sample in samples for name in sample.metadata}

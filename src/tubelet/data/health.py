@@ -2,11 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from typing import Any
 
 from tubelet.data import sample as listing
@@ -14,12 +11,10 @@ from tubelet.data.catalogue import Request, find_data
 from tubelet.data.comparison import compare_channels, compare_content, compare_groups, doubt_classes
 from tubelet.data.examination import Examination, Examiner, Problem
 from tubelet.data.manifest import Manifest, find_contradictions, find_doubts, survey_manifest
+from tubelet.data.processes import map_in_processes
 from tubelet.data.sample import Sample
 
 __all__ = ["Checkup", "Health", "Problem", "check_health", "examine_all"]
-
-_CHUNK = 4
-"""Clips that a process examines before it reports."""
 
 Lint = Callable[[tuple[str, ...]], Sequence[str]]
 
@@ -124,35 +119,14 @@ def check_health(
     return Checkup(health, manifest, tuple(examinations))
 
 
-def examine_all(samples: tuple[Sample, ...], workers: int, examine: Examiner) -> Iterable[Examination]:
+def examine_all(samples: tuple[Sample, ...], workers: int, examine: Examiner) -> Iterator[Examination]:
     """Examine clips in order, in as many processes; 1 works in this one. A clip that ends its process is named."""
-    if workers <= 1:
-        yield from map(examine, samples)
-        return
-    rest = samples
-    while rest:
-        done = 0
-        try:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-                for examination in pool.map(examine, rest, chunksize=_CHUNK):
-                    yield examination
-                    done += 1
-        except BrokenProcessPool:
-            # One of the next brought a process down, by a fault of the decoder or for want of memory: which one?
-            suspects = rest[done : done + workers * _CHUNK]
-            yield from (_examine_alone(sample, examine) for sample in suspects)
-            done += len(suspects)
-        rest = rest[done:]
+    return map_in_processes(examine, samples, workers, _give_up)
 
 
-def _examine_alone(sample: Sample, examine: Examiner) -> Examination:
-    """Examine a clip in a process of its own, which may die of it."""
-    try:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            return pool.submit(examine, sample).result()
-    except BrokenProcessPool:
-        message = f"cannot use {sample.name!r} - reading it ends the process (a fault, or no memory) - convert it."
-        return Examination(sample.name, (Problem(sample.name, "crashed", message),))
+def _give_up(sample: Sample) -> Examination:
+    message = f"cannot use {sample.name!r} - reading it ends the process (a fault, or no memory) - convert it."
+    return Examination(sample.name, (Problem(sample.name, "crashed", message),))
 
 
 def _adopt(manifest: Manifest, problem: listing.Problem) -> Problem:

@@ -1,6 +1,6 @@
 """Hold every labelled sample of a data set, with one class list for all splits.
 
-    folder of class folders | CSV, TSV, JSON lines | .npz | list   ->   Manifest   ->   check   ->   split   ->   train
+    class folders | table | .npz | shards | list   ->   Manifest   ->   check   ->   split   ->   train
 
 Class lists are sorted by plain text comparison ('10' before '2', 'Zoo' before 'ant'), so that they depend on the names
 alone; an .npz file and a list keep the order of their indices, and `classes.txt` beside a table fixes another. Groups
@@ -35,6 +35,7 @@ from tubelet.data.sample import (
     normalize_split,
     quote_some,
 )
+from tubelet.data.shards import SHARD_SUFFIX, list_shards, read_shards
 from tubelet.data.tables import TABLE_SUFFIXES, read_table
 from tubelet.errors import DataError, name_nearest
 from tubelet.shapes import Label, Task
@@ -185,11 +186,12 @@ class Manifest:
 
 
 def read_manifest(source: str | Path, *, group_by: str | None = None) -> Manifest:
-    """Read labelled samples from a folder of class folders, a table, an .npz file or a list.
+    """Read labelled samples from a folder of class folders or of shards, a table, an .npz file or a list.
 
     Args:
         source: a folder (see `tubelet.data.folders`), a .csv, .tsv or .jsonl file (see `tubelet.data.tables`), an .npz
-            file (see `tubelet.data.arrays`), or a .txt list as data sets publish them (see `tubelet.data.lists`).
+            file (see `tubelet.data.arrays`), a .tar shard or a folder of them (see `tubelet.data.shards`), or a .txt
+            list as data sets publish them (see `tubelet.data.lists`).
         group_by: a column whose values must not be spread over splits, such as `source_video`.
 
     Raises:
@@ -241,7 +243,8 @@ def _read(path: Path) -> Reading:
     """Hand the source to the reader of its kind."""
     suffix = path.suffix.lower()
     if path.is_dir():
-        return read_folder(path)
+        shards = list_shards(path)
+        return read_shards(shards) if shards else read_folder(path)
     if not path.exists():
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         near = name_nearest(path.name, siblings) or "; give a folder, a .csv, .tsv or .jsonl table, or an .npz file."
@@ -252,8 +255,13 @@ def _read(path: Path) -> Reading:
         return read_list(path)
     if suffix in TABLE_SUFFIXES:
         return read_table(path)
+    if suffix == SHARD_SUFFIX:
+        return read_shards([path])
     advice = {
         ".json": "write one object a line and call it .jsonl",
+        **dict.fromkeys(
+            (".tgz", ".gz", ".zst", ".bz2", ".xz"), "unpack it to a .tar file, in which clips can be reached"
+        ),
     }.get(suffix, "give a folder of class folders, a .csv, .tsv or .jsonl table, or an .npz file")
     raise DataError(f"cannot read '{path}' as labelled clips - the ending '{suffix}' is not known - {advice}.")
 
@@ -369,5 +377,5 @@ def _splits_of_videos(manifest: Manifest) -> dict[str, set[str | None]]:
     splits: dict[str, set[str | None]] = {}
     for sample in manifest.samples:
         if sample.row is None:
-            splits.setdefault(sample.source, set()).add(sample.split)
+            splits.setdefault(sample.video, set()).add(sample.split)
     return splits

@@ -47,7 +47,7 @@ class Sample:
     """Name one source of pixels, or of features computed before, and its label."""
 
     source: str
-    """Absolute path of a video file, a folder of frames or an .npz file."""
+    """Absolute path of a video file, a folder of frames, an .npz file or a .tar file."""
     label: str
     """Name of the class; of several, as `join_labels` writes them; empty: the clip is of none."""
     split: str | None = None
@@ -59,9 +59,11 @@ class Sample:
     end_s: float | None = None
     """Where the labelled part ends (excluded), in seconds; None: at the end."""
     member: str | None = None
-    """Name of the array inside an .npz file that holds the pixels."""
+    """Name of the array inside an .npz file, or of the clip inside a .tar file, that holds the pixels."""
     row: int | None = None
     """Row of that array."""
+    extent: tuple[int, int] | None = None
+    """Bytes [begin, end) of the .tar file in which the clip lies, headers included."""
     features: FeatureShape | None = None
     """What the row holds where it holds features, (time, feature); None: pixels."""
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -81,9 +83,7 @@ class Sample:
             >>> Sample("/data/match.mp4", "goal", start_s=1.5, end_s=3.0).name
             '/data/match.mp4#t=1.5,3'
         """
-        name = self.source
-        if self.member is not None and self.row is not None:
-            name = f"{name}[{self.member}][{self.row}]"
+        name = self.video
         if self.start_s is not None or self.end_s is not None:
             end = "" if self.end_s is None else f",{self.end_s:.15g}"
             name = f"{name}#t={self.start_s or 0.0:.15g}{end}"
@@ -98,6 +98,17 @@ class Sample:
             ('car', 'person')
         """
         return tuple(self.label.split(SEPARATOR)) if self.label else ()
+
+    @property
+    def video(self) -> str:
+        """Name what the sample is the whole or a part of: parts of one video share it.
+
+        Example:
+            >>> Sample("/data/train-000000.tar", "goal", member="match.mp4", end_s=3.0).video
+            '/data/train-000000.tar[match.mp4]'
+        """
+        member = "" if self.member is None else f"[{self.member}]"
+        return f"{self.source}{member}" if self.row is None else f"{self.source}{member}[{self.row}]"
 
     @property
     def span_s(self) -> tuple[float, float]:

@@ -40,7 +40,7 @@ from tubelet.data.sample import (
 from tubelet.errors import DataError, name_nearest
 from tubelet.shapes import Task
 
-__all__ = ["TABLE_SUFFIXES", "read_table", "write_table"]
+__all__ = ["TABLE_SUFFIXES", "find_classes", "make_sample", "read_table", "to_text", "write_table"]
 
 TABLE_SUFFIXES = frozenset([".csv", ".tsv", ".jsonl", ".ndjson"])
 """Endings of tables that can be read."""
@@ -78,7 +78,7 @@ def read_table(path: Path) -> Reading:
     for line, row in rows:
         columns.update(row.keys())
         try:
-            samples.append(_make_sample(folder, line, row))
+            samples.append(make_sample(folder, line, row))
         except DataError as error:
             problems.append(Problem(str(error), line))
     if not samples:
@@ -91,7 +91,7 @@ def read_table(path: Path) -> Reading:
             f"cannot use '{path}' - it has 'label' on {columns['label']} lines and 'labels' on {columns['labels']} - "
             f"keep 'label' where each clip is of one class, else 'labels', with '{SEPARATOR}' between them."
         )
-    notes, classes = tuple(_suspect_columns(list(columns))), _find_classes(path, samples)
+    notes, classes = tuple(_suspect_columns(list(columns))), find_classes(path, samples)
     task: Task = "multilabel" if columns["labels"] else "classification"
     return Reading(tuple(samples), notes, classes, tuple(problems), task)
 
@@ -110,8 +110,12 @@ def write_table(path: Path, samples: Iterable[Sample]) -> None:
             writer.writerow([place.replace(os.sep, "/"), sample.label, sample.split or "", sample.group or ""])
 
 
-def _find_classes(path: Path, samples: list[Sample]) -> tuple[str, ...] | None:
-    """Read the order of classes where it is fixed beside the table; None where it is not."""
+def find_classes(path: Path, samples: list[Sample]) -> tuple[str, ...] | None:
+    """Read the order of classes where it is fixed beside a table; None where it is not.
+
+    Raises:
+        DataError: samples whose label is not in the list.
+    """
     place = path.with_name(CLASS_LIST)
     if not place.is_file():
         return None
@@ -235,7 +239,7 @@ def _read_json_lines(text: str, problems: list[Problem]) -> Iterator[Row]:
             problems.append(Problem(f"found a JSON {type(entries).__name__} - write one object a line.", line))
             continue
         try:
-            row = {str(name): _to_text(name, value) for name, value in entries.items() if value is not None}
+            row = {str(name): to_text(name, value) for name, value in entries.items() if value is not None}
         except DataError as error:
             problems.append(Problem(str(error), line))
             continue
@@ -252,7 +256,12 @@ def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _to_text(name: str, value: object) -> str:
+def to_text(name: str, value: object) -> str:
+    """Turn a JSON value into the text of a column.
+
+    Raises:
+        DataError: several names where one is meant.
+    """
     if name == "label" and isinstance(value, list):
         raise DataError("'label' is a list - call it 'labels' on every line.")
     if name == "labels" and isinstance(value, list):
@@ -260,8 +269,13 @@ def _to_text(name: str, value: object) -> str:
     return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _make_sample(folder: str, line: int, row: Mapping[str, str]) -> Sample:
+def make_sample(folder: str, line: int | None, row: Mapping[str, str]) -> Sample:
     """Turn one row into a sample.
+
+    Args:
+        folder: where relative paths start.
+        line: of the table.
+        row: values by column, `path` and `label` among them.
 
     Raises:
         DataError: the first thing that is wrong with the row.

@@ -4,7 +4,7 @@ FFmpeg guesses formats from names and contents, and some formats (playlists, ses
 other files or hosts. So no string of the caller ever reaches it: the file is opened here, must be a regular file, is
 recognized by its first bytes, and is handed on as a nameless object together with the one demuxer that may read it.
 
-    path | bytes  ->  regular file?  ->  size  ->  magic bytes  ->  ISO box check  ->  Media(file, demuxer, layout)
+    path | part of a file | bytes  ->  regular file?  ->  size  ->  magic bytes  ->  ISO box check  ->  Media
 
 Volumes (NIfTI, DICOM) pass the same gate; FFmpeg never sees them.
 """
@@ -13,6 +13,7 @@ import errno
 import os
 import stat
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -25,16 +26,19 @@ __all__ = [
     "GZIP_MAGIC",
     "MAX_FILE_BYTES",
     "MAX_PIXELS",
+    "FileRange",
     "Media",
     "NamelessFile",
     "open_file",
     "open_media",
+    "read_pieces",
     "sniff_demuxer",
 ]
 
 MAX_FILE_BYTES = 64 << 30
 MAX_PIXELS = 8192 * 4320
 _HEAD_BYTES = 1024
+_PIECE_BYTES = 1 << 20
 
 DEMUXERS = (
     *("mov", "matroska", "avi", "gif", "apng", "flv", "asf", "mpegts", "mpeg", "mpegvideo", "m4v"),
@@ -43,6 +47,19 @@ DEMUXERS = (
 """Every demuxer that the gate can choose; the whitelist handed to FFmpeg."""
 
 GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class FileRange:
+    """Name a file that lies within another one as it is, such as in a tar archive."""
+
+    path: str
+    """Of the file that holds it."""
+    offset: int
+    """Its first byte there."""
+    size_bytes: int
+    name: str
+    """What messages call it."""
 
 
 @runtime_checkable
@@ -61,16 +78,18 @@ class ByteStore(Protocol):
 
 
 class _FileStore:
-    """Hold a file descriptor of our own."""
+    """Hold a file descriptor of our own, and show a part of the file."""
 
-    def __init__(self, descriptor: int, status: os.stat_result) -> None:
+    def __init__(self, descriptor: int, identity: tuple[int, ...], start: int = 0) -> None:
         self.descriptor = descriptor
-        self.size_bytes = status.st_size
-        self.identity: tuple[int, ...] | None = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        self.identity: tuple[int, ...] | None = identity
+        self.size_bytes = identity[2]
+        self.start = start
 
     def read_at(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes from `offset`."""
-        return os.pread(self.descriptor, count, offset)
+        count = max(0, min(count, self.size_bytes - offset))
+        return os.pread(self.descriptor, count, self.start + offset)
 
     def close(self) -> None:
         """Close the descriptor; closing twice is harmless."""
@@ -150,29 +169,69 @@ class Media:
         self.file.close()
 
 
-def open_media(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Media:
+def open_media(
+    source: str | os.PathLike[str] | FileRange | bytes | bytearray | memoryview, name: str | None = None
+) -> Media:
     """Open a file or bytes through the gate.
 
     Args:
-        source: a path of a regular file (symbolic links are followed), or the bytes of one.
+        source: a path of a regular file (symbolic links are followed), a part of one, or the bytes of one.
+        name: what messages call it; None: its path, or `<bytes>`.
 
     Raises:
         VideoError: `not_found`, `not_a_video`, `truncated` (empty), `too_large`, `encrypted`, `corrupt`; never anything
             else, and always with the source's name.
     """
     if isinstance(source, bytes | bytearray | memoryview):
-        name, store = "<bytes>", _MemoryStore(source)
-        return _inspect(name, store)
-    name = os.fspath(source)
-    return _inspect(name, open_file(name))
+        return _inspect(name or "<bytes>", _MemoryStore(source))
+    if isinstance(source, FileRange):
+        return _inspect(name or source.name, open_file(source))
+    path = os.fspath(source)
+    return _inspect(name or path, open_file(path))
 
 
-def open_file(name: str) -> ByteStore:
-    """Open a regular file and nothing else, without waiting; for readers of formats that FFmpeg does not see.
+def open_file(source: str | FileRange) -> ByteStore:
+    """Open a regular file, or a part of one, and nothing else, without waiting.
+
+    For readers of formats that FFmpeg does not see.
 
     Raises:
-        VideoError: `not_found`, `not_a_video` (a folder, pipe, socket or device; no permission), `too_large`.
+        VideoError: `not_found`, `not_a_video` (a folder, pipe, socket or device; no permission), `too_large`,
+            `truncated` (a file that ends before the part does).
     """
+    if not isinstance(source, FileRange):
+        return _open_whole(source)
+    store = _open_whole(source.path)
+    if not 0 <= source.offset <= source.offset + source.size_bytes <= store.size_bytes:
+        store.close()
+        raise Truncated(
+            f"cannot read {source.name!r} - its bytes {source.offset} to {source.offset + source.size_bytes} lie "
+            f"outside of a file of {store.size_bytes} - copy or download that again."
+        )
+    store.start, store.size_bytes = source.offset, source.size_bytes
+    store.identity = (*(store.identity or ()), source.offset, source.size_bytes)
+    return store
+
+
+def read_pieces(source: str | FileRange) -> Iterator[bytes]:
+    """Read a file, or a part of one, from its beginning to its end.
+
+    Raises:
+        VideoError: as `open_file`; `truncated` where it becomes shorter meanwhile.
+    """
+    store = open_file(source)
+    try:
+        for offset in range(0, store.size_bytes, _PIECE_BYTES):
+            piece = store.read_at(offset, _PIECE_BYTES)
+            if len(piece) < min(_PIECE_BYTES, store.size_bytes - offset):
+                name = source.name if isinstance(source, FileRange) else source
+                raise Truncated(f"cannot read {name!r} - it was shortened meanwhile - leave it as it is.")
+            yield piece
+    finally:
+        store.close()
+
+
+def _open_whole(name: str) -> _FileStore:
     # O_NONBLOCK: opening a pipe nobody writes to must not wait for ever.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     try:
@@ -191,7 +250,7 @@ def open_file(name: str) -> ByteStore:
     except BaseException:
         os.close(descriptor)
         raise
-    return _FileStore(descriptor, status)
+    return _FileStore(descriptor, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
 
 
 def _explain_open_error(name: str, error: OSError | ValueError) -> VideoError:

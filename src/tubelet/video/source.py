@@ -3,7 +3,7 @@
 import math
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, SupportsIndex
@@ -13,6 +13,7 @@ from jaxtyping import Float64, Shaped
 
 from tubelet.errors import ConfigError, FrameOutOfRange, NotAVideo, NotAVolume, VideoError
 from tubelet.video.clip import Clip, VideoInfo
+from tubelet.video.opening import FileRange, open_media
 from tubelet.video.volumes import VolumeView
 
 if TYPE_CHECKING:
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "Video"]
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Shaped[np.ndarray, "..."]
-"""A path of a file or of a folder, the bytes of a file, or an array (time, height, width[, channel]).
-"""
+File = str | os.PathLike[str] | FileRange | bytes | bytearray | memoryview
+"""A path of a file, a file that lies within a larger one, or the bytes of a file."""
+
+Source = File | Sequence[FileRange] | Shaped[np.ndarray, "..."]
+"""A file, a path of a folder, images that lie within a larger file, or an array (time, height, width[, channel])."""
 
 MAX_THREADS = 64
 """More decoder threads than this take memory and give no speed."""
@@ -35,13 +38,15 @@ class Video:
     Args:
         source: a path of a video or GIF file or of a folder of images, the bytes of a video file, or a uint8 array
             (time, height, width) or (time, height, width, channel), such as a volume; a NIfTI file, a DICOM file, a
-            folder of DICOM slices.
+            folder of DICOM slices; a `FileRange` for a video that lies within a larger file, or a list of them for its
+            images.
         decoder: `pyav` (default), `torchcodec` or `decord`; all give the same frames.
         stream: which stream of the file; None takes the best picture stream.
         threads: decoder threads, 1 to 64.
-        fps: rate assumed for sources that carry no times (arrays, folders), in frames per second; above 0.
+        fps: rate assumed for sources that carry no times (arrays, images), in frames per second; above 0.
         volume: how the numbers of a volume become pixels; with it, arrays may hold any real numbers. None: by the
             volume's own percentiles, on its own grid.
+        name: what messages call it; None: its path, or what it is.
 
     Raises:
         VideoError: where the source cannot be opened; `.code` says why, the text holds the source's name.
@@ -66,6 +71,7 @@ class Video:
         threads: int = 1,
         fps: float = 25.0,
         volume: VolumeView | None = None,
+        name: str | None = None,
     ) -> None:
         _check_options(fps, threads)
         self._media: Media | None = None
@@ -75,45 +81,45 @@ class Video:
         if isinstance(source, np.ndarray):
             from tubelet.video.decoders.arrays import ArrayReader
 
-            self.name = f"<array {'x'.join(map(str, source.shape))}>"
+            self.name = name or f"<array {'x'.join(map(str, source.shape))}>"
             self._reader = ArrayReader(source, fps, volume)
-        elif not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview):
+        elif isinstance(source, list | tuple) and source and all(isinstance(one, FileRange) for one in source):
+            from tubelet.video.decoders.images import ImageReader
+
+            self.name = name or source[0].name
+            _refuse_view(self.name, volume)
+            self._reader = ImageReader(source, fps)
+        elif not isinstance(source, str | os.PathLike | FileRange | bytes | bytearray | memoryview):
             raise NotAVideo(
                 f"cannot read a {type(source).__name__} as a video - found {str(source)[:80]!r} - give the path of a "
                 "file or of a folder of images, the bytes of a file, or a uint8 array (time, height, width[, channel])."
             )
-        elif not isinstance(source, bytes | bytearray | memoryview) and os.path.isdir(source):  # noqa: PTH112
-            self.name = os.fspath(source)
+        elif isinstance(source, str | os.PathLike) and os.path.isdir(source):  # noqa: PTH112
+            self.name = name or os.fspath(source)
             self._reader = self._open_folder(Path(source), fps, volume)
         else:
-            self._open_file(source, decoder, (stream, threads), fps, volume)
+            media = open_media(source, name)
+            self.name = media.name
+            self._open_file(media, decoder, (stream, threads), fps, volume)
 
     def _open_folder(self, folder: Path, fps: float, volume: VolumeView | None) -> "Reader":
         from tubelet.video.decoders.dicom import list_slices, open_series
-        from tubelet.video.decoders.images import FolderReader
+        from tubelet.video.decoders.images import open_folder
         from tubelet.video.decoders.volumes import VolumeReader
 
         slices = list_slices(folder)
         if slices:
             return VolumeReader(open_series(folder, slices), volume or VolumeView(), fps)
         _refuse_view(self.name, volume)
-        return FolderReader(folder, fps)
+        return open_folder(folder, fps)
 
     def _open_file(
-        self,
-        source: "str | os.PathLike[str] | bytes | bytearray | memoryview",
-        decoder: str,
-        options: tuple[int | None, int],
-        fps: float,
-        volume: VolumeView | None,
+        self, media: "Media", decoder: str, options: tuple[int | None, int], fps: float, volume: VolumeView | None
     ) -> None:
         from tubelet.video.decoders import DECODERS, VOLUMES
-        from tubelet.video.opening import open_media
 
-        make_reader = DECODERS[decoder]()
-        media = open_media(source)
-        self.name = media.name
         try:
+            make_reader = DECODERS[decoder]()
             if media.demuxer in VOLUMES:
                 self._reader = VOLUMES[media.demuxer](media, volume or VolumeView(), fps)
             else:
@@ -128,6 +134,11 @@ class Video:
     def info(self) -> VideoInfo:
         """Number of frames, size, rate, duration, codec and rotation."""
         return self._reader.info
+
+    @property
+    def container(self) -> str | None:
+        """FFmpeg's name of the kind of file, such as `mov`; None for images and arrays."""
+        return self._media.demuxer if self._media else None
 
     @property
     def times_s(self) -> Float64[np.ndarray, " frame"]:
