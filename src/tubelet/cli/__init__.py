@@ -16,6 +16,7 @@ from tubelet import __version__
 from tubelet.cli.data import data_app
 from tubelet.cli.doctor import report_doctor
 from tubelet.cli.evaluate import evaluate_model
+from tubelet.cli.launching import launch, take_devices
 from tubelet.cli.models import show_models, weights_app
 from tubelet.cli.predict import predict_sources
 from tubelet.cli.pretrain import pretrain_model
@@ -30,7 +31,8 @@ app = App(
     name="tubelet",
     help=(
         "Video classification with transformers: train, evaluate, predict.\n\n"
-        "Every command takes --plugin FILE.py, as often as needed: a Python file of yours that registers models."
+        "Every command takes --plugin FILE.py, as often as needed: a Python file of yours that registers models. "
+        "'train' and 'pretrain' take --devices N: that many processes, one for each GPU."
     ),
     version=__version__,
     version_flags=["--version"],
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         status = app(
-            _load_plugins(sys.argv[1:] if arguments is None else list(arguments)),
+            _load_plugins(_spread(sys.argv[1:] if arguments is None else list(arguments))),
             exit_on_error=False,
             print_error=False,
             error_console=console,
@@ -80,6 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _spread(arguments: list[str]) -> list[str]:
+    """Leave the command to several processes where --devices asks for them, else return its arguments."""
+    devices, rest = take_devices(arguments)
+    if devices > 1:
+        sys.exit(launch(devices, rest))
+    return rest
 
 
 def _load_plugins(arguments: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from cyclopts import Parameter
 
-from tubelet.cli.run_options import SHORTCUTS, RunOptions
+from tubelet.cli.run_options import SHORTCUTS, RunOptions, is_main
 from tubelet.config import collect, overrides_type
 from tubelet.recipes.pretraining import PretrainingRecipe
 from tubelet.recipes.shipped import resolve_pretraining
@@ -48,6 +48,7 @@ def pretrain_model(
         places |= changes  # compared with the recipe of the run, which stays
     else:
         places["recipe"] = resolve_pretraining(data, options.config, changes)
-    with PretrainingTerminal(quiet=options.json) as terminal:
+    with PretrainingTerminal(quiet=options.json or not is_main()) as terminal:
         result = pretrain(data, listener=terminal, **places)
-    print_pretraining_result(result, as_json=options.json)
+    if is_main():
+        print_pretraining_result(result, as_json=options.json)

@@ -1,11 +1,12 @@
 """Hold the options that `train` and `pretrain` share: where a run goes, and short names for fields of its recipe."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-__all__ = ["SHORTCUTS", "RunOptions"]
+__all__ = ["SHORTCUTS", "RunOptions", "is_main"]
 
 SHORTCUTS = {
     "model": "model.name",
@@ -24,6 +25,11 @@ SHORTCUTS = {
     "deterministic": "training.deterministic",
 }
 """Short options and the fields of the recipe that they stand for."""
+
+
+def is_main() -> bool:
+    """Tell whether this process speaks for its run: of several, the first does."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from tubelet.cli.run_options import RunOptions
+from tubelet.cli.run_options import RunOptions, is_main
 from tubelet.config import collect, overrides_type
 from tubelet.recipes.recipe import Recipe
 from tubelet.recipes.shipped import resolve_recipe
@@ -42,6 +42,7 @@ def train_model(
         places |= changes  # compared with the recipe of the run, which stays
     else:
         places["recipe"] = resolve_recipe(data, options.config, changes)
-    with Terminal(quiet=options.json) as terminal:
+    with Terminal(quiet=options.json or not is_main()) as terminal:
         result = train(data, listener=terminal, **places)
-    print_train_result(result, as_json=options.json)
+    if is_main():
+        print_train_result(result, as_json=options.json)

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -59,12 +59,20 @@ class EpochOrder(Sampler[list[tuple[int, int]]]):
         count: number of samples.
         batch: samples in one batch; the last one may be smaller.
         seed: with the epoch, all that the order depends on; None keeps the samples in place.
+        share: takes this process's part of a batch, where several processes share each.
     """
 
-    def __init__(self, count: int, batch: int, seed: int | None) -> None:
+    def __init__(
+        self,
+        count: int,
+        batch: int,
+        seed: int | None,
+        share: Callable[[Sequence[int]], Sequence[int]] = lambda whole: whole,
+    ) -> None:
         self.count = count
         self.batch = batch
         self.seed = seed
+        self.share = share
         self.epoch = 0
         self.first_batch = 0
 
@@ -81,7 +89,7 @@ class EpochOrder(Sampler[list[tuple[int, int]]]):
         if self.seed is not None:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
         for first in range(self.first_batch * self.batch, self.count, self.batch):
-            yield [(self.epoch, int(index)) for index in order[first : first + self.batch]]
+            yield [(self.epoch, index) for index in self.share(order[first : first + self.batch].tolist())]
 
 
 class ClipLoader:

@@ -7,18 +7,20 @@ from tubelet.errors import ConfigError
 __all__ = ["choose_device", "choose_precision"]
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: str = "auto", number: int = 0) -> torch.device:
     """Turn `auto`, `cpu`, `cuda`, `cuda:1`, `1` or `mps` into a device that is there; auto takes the fastest.
+
+    `auto` and `cuda` take GPU number `number`, where several processes share a machine.
 
     Raises:
         ConfigError: a device that this machine does not have.
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return torch.device("cuda", number)
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(f"cuda:{name}" if name.isdecimal() else name)
+        device = torch.device(f"cuda:{number}" if name == "cuda" else f"cuda:{name}" if name.isdecimal() else name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]

@@ -46,6 +46,10 @@ class Interruption:
         """Tell whether the run was asked to stop."""
         return self._asked is not None
 
+    def ask(self, name: str) -> None:
+        """Ask the run to stop as a signal would: because another process of it was asked."""
+        self._asked = self._asked or name
+
     def raise_if_asked(self, run: str) -> None:
         """End the run, whose checkpoint is written, if somebody asked for it.
 

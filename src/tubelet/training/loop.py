@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -56,11 +56,14 @@ class Totals:
         self.correct += correct
         self.seen += count
 
-    def add_step(self, outcomes: Sequence[Outcome]) -> None:
-        """Add what the batches of a step showed; a step without any was left out."""
-        self.skipped += not outcomes
-        for outcome in outcomes:
-            self.add(outcome.loss, outcome.count, outcome.correct)
+    def add_step(self, outcome: Outcome | None) -> None:
+        """Add what the clips of a step showed; None where it was left out."""
+        if outcome is None:
+            self.skipped += 1
+            return
+        self.loss_sum += outcome.loss_sum
+        self.correct += outcome.correct
+        self.seen += outcome.count
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,10 +152,9 @@ def train_epoch(
     for number, batch in _timed(batches, totals, num_batches):
         started = time.perf_counter()
         totals.bad.extend(batch.bad)
-        if len(batch.labels):
-            held.append((number, batch))
+        held.append((number, batch))
         is_step = (number + 1) % every == 0 or number + 1 == num_batches
-        if is_step and held:
+        if is_step:
             schedule.apply(stepper.optimizer, epoch * steps_per_epoch + number // every)
             totals.add_step(stepper.take(held, epoch))
             held = []

@@ -18,10 +18,20 @@ from tubelet.models.weights.source import find_weights
 from tubelet.recipes.pretraining import PretrainingRecipe
 from tubelet.recipes.recipe import DataRecipe, Recipe
 from tubelet.training.progress import Listener
+from tubelet.training.ranks import Ranks
 from tubelet.training.run import Run
 from tubelet.training.session import FREE_FIELDS
 
-__all__ = ["Opened", "Place", "go_on", "keep_if_begun", "make_request", "set_determinism", "start_anew"]
+__all__ = [
+    "Opened",
+    "Place",
+    "go_on",
+    "keep_if_begun",
+    "make_request",
+    "open_together",
+    "set_determinism",
+    "start_anew",
+]
 
 R = TypeVar("R", Recipe, PretrainingRecipe)
 
@@ -104,6 +114,35 @@ def go_on(
     run = Run.open(place.runs / place.name)
     recipe = _fix_source(_keep_recipe(run, kind, wishes), source)
     manifest = read(recipe)
+    if run.splits_path.exists():
+        manifest = apply_assignments(manifest, read_assignments(run.splits_path))
+    return Opened(run, recipe, manifest)
+
+
+def open_together(ranks: Ranks, open_run: Callable[[], Opened[R]], read: Callable[[R], Manifest]) -> Opened[R]:
+    """Open a run in all its processes: rank 0 makes the folder, the others look at it.
+
+    Args:
+        ranks: the processes.
+        open_run: opens the run where it is to be written.
+        read: reads the clips that a recipe names.
+
+    Raises:
+        TubeletError: what went wrong in rank 0, everywhere.
+    """
+    if ranks.size == 1:
+        return open_run()
+    opened: Opened[R] | None = None
+
+    def make() -> tuple[Path, R]:
+        nonlocal opened
+        opened = open_run()
+        return opened.run.folder, opened.recipe
+
+    folder, recipe = ranks.share(make)
+    if opened is not None:
+        return opened
+    run, manifest = Run(folder), read(recipe)
     if run.splits_path.exists():
         manifest = apply_assignments(manifest, read_assignments(run.splits_path))
     return Opened(run, recipe, manifest)

@@ -31,8 +31,18 @@ from tubelet.recipes.pretraining import PretrainingRecipe
 from tubelet.recipes.shipped import resolve_pretraining
 from tubelet.report.figures import draw_contact_sheet
 from tubelet.training.loop import Totals
-from tubelet.training.opening import Place, go_on, keep_if_begun, make_request, set_determinism, start_anew
+from tubelet.training.opening import (
+    Opened,
+    Place,
+    go_on,
+    keep_if_begun,
+    make_request,
+    open_together,
+    set_determinism,
+    start_anew,
+)
 from tubelet.training.progress import QUIET, Listener
+from tubelet.training.ranks import join_ranks
 from tubelet.training.session import Session, describe_epoch, list_sizes
 from tubelet.training.step import autocast
 from tubelet.transforms.preparation import DIFFERENCE_GAIN, normalize
@@ -103,13 +113,19 @@ def pretrain(
     def read(recipe: PretrainingRecipe) -> Manifest:
         return _read(data, recipe, listener)
 
-    if resume:
-        opened = go_on(PretrainingRecipe, wishes, source, place, read)
-    else:
-        recipe = override(recipe, wishes) if recipe else resolve_pretraining(source, None, wishes)
-        opened = start_anew(recipe, source, place, read)
-    with set_determinism(opened.recipe.training.deterministic), keep_if_begun(opened.run, is_resumed=resume):
-        trainer = Pretrainer(opened.run, opened.recipe, opened.manifest, listener)
+    def open_run() -> Opened[PretrainingRecipe]:
+        if resume:
+            return go_on(PretrainingRecipe, wishes, source, place, read)
+        wanted = override(recipe, wishes) if recipe else resolve_pretraining(source, None, wishes)
+        return start_anew(wanted, source, place, read)
+
+    ranks = join_ranks(str(wishes.get("training.device", recipe.training.device if recipe else "auto")))
+    opened = open_together(ranks, open_run, read)
+    with (
+        set_determinism(opened.recipe.training.deterministic),
+        keep_if_begun(opened.run, is_resumed=resume or not ranks.is_main),
+    ):
+        trainer = Pretrainer(opened.run, opened.recipe, opened.manifest, listener, ranks)
         trainer.execute(is_resumed=resume)
     last = trainer.progress.history[-1]
     return PretrainingResult(opened.run.folder, trainer.progress.epoch, last["train_loss"], last["val_loss"])

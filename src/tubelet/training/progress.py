@@ -13,7 +13,7 @@ from tubelet.models import WeightReport
 from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.training.loop import Totals
 
-__all__ = ["QUIET", "Listener", "Quiet"]
+__all__ = ["QUIET", "Listener", "Quiet", "Silent"]
 
 
 @runtime_checkable
@@ -72,6 +72,16 @@ class Quiet:
         warnings.warn(text, stacklevel=2)
 
     def on_end(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Ignore it."""
+
+
+class Silent(Quiet):
+    """Listen and say nothing: another process of the same run says it."""
+
+    def on_bad(self, bad: Sequence[BadSample]) -> None:
+        """Ignore it."""
+
+    def on_remark(self, text: str) -> None:
         """Ignore it."""
 
 

@@ -30,7 +30,8 @@ from tubelet.training.failures import FailurePolicy
 from tubelet.training.interruption import Interruption
 from tubelet.training.loop import Totals, train_epoch
 from tubelet.training.optimizer import Schedule, make_optimizer, make_schedule
-from tubelet.training.progress import Listener
+from tubelet.training.progress import Listener, Silent
+from tubelet.training.ranks import ALONE, Ranks
 from tubelet.training.run import Progress, Run, save_checkpoint
 from tubelet.training.step import Stepper, Task
 from tubelet.transforms.geometry import augment
@@ -58,11 +59,12 @@ class Session(ABC, Generic[R]):
     figures: Mapping[str, tuple[str, ...]] = MappingProxyType({"train": ("loss",), "val": ("loss",)})
     """What each row of metrics.csv says of the training clips, and of the held-out ones."""
 
-    def __init__(self, run: Run, recipe: R, manifest: Manifest, listener: Listener) -> None:
+    def __init__(self, run: Run, recipe: R, manifest: Manifest, listener: Listener, ranks: Ranks = ALONE) -> None:
         self.run = run
         self.recipe: R = recipe
         self.manifest = manifest
-        self.listener = listener
+        self.ranks = ranks
+        self.listener = listener if ranks.is_main else Silent()
         self.progress = Progress()
         self.interruption = Interruption()
         if not manifest.select("train"):
@@ -70,7 +72,7 @@ class Session(ABC, Generic[R]):
                 f"cannot train on {manifest.origin} - it has no training clips - give some a split 'train'."
             )
         DECODERS[recipe.data.decoder]()
-        self.device = choose_device(recipe.training.device)
+        self.device = choose_device(recipe.training.device, ranks.local_rank)
         torch.manual_seed(recipe.training.seed)
         self.task = self._make_task()
         self.optimizer = make_optimizer(self.model, recipe.optimizer)
@@ -81,6 +83,7 @@ class Session(ABC, Generic[R]):
             self.optimizer,
             recipe,
             average=self.average,
+            ranks=ranks,
             on_failure=policy.meet,
             on_remark=listener.on_remark,
         )
@@ -93,10 +96,12 @@ class Session(ABC, Generic[R]):
     def execute(self, *, is_resumed: bool) -> None:
         """Train to the last epoch, or until patience ends."""
         training = self.recipe.training
-        self.order = EpochOrder(len(self.manifest.select("train")), training.batch, training.seed)
+        self.order = EpochOrder(
+            len(self.manifest.select("train")), training.batch, training.seed, self.ranks.take_share
+        )
         self.num_batches = len(self.order)
         schedule = make_schedule(self.recipe.optimizer, -(-self.num_batches // training.accumulate), training.epochs)
-        self.run.log("start", resumed=is_resumed, clips=self.order.count, classes=len(self.manifest.classes))
+        self._log("start", resumed=is_resumed, clips=self.order.count, classes=len(self.manifest.classes))
         is_underway = is_resumed and self._restore()
         for remark in self._list_remarks():
             self.listener.on_remark(remark)
@@ -104,7 +109,8 @@ class Session(ABC, Generic[R]):
         if self.recipe.model.source and not is_underway:
             self._start_from(self.recipe.model.source)
         train_loader, val_loader = self._make_loaders()
-        self.run.write_metrics(self.progress.history)
+        if self.ranks.is_main:
+            self.run.write_metrics(self.progress.history)
         with self.interruption:
             try:
                 while not self.progress.is_done and self.progress.epoch < training.epochs:
@@ -112,9 +118,9 @@ class Session(ABC, Generic[R]):
                     self._finish_epoch(val_loader, schedule)
             except Interrupted:
                 self._save()
-                self.run.log("interrupted", epoch=self.progress.epoch + 1, batch=self.progress.batch)
+                self._log("interrupted", epoch=self.progress.epoch + 1, batch=self.progress.batch)
                 raise
-        if self.progress.history:
+        if self.progress.history and self.ranks.is_main:
             draw_curves(self.progress.history, self.run.folder / "curves.png")
         self.listener.on_end(self.progress.history)
 
@@ -137,7 +143,7 @@ class Session(ABC, Generic[R]):
     def _start_from(self, source: str) -> None:
         """Load the weights that the recipe names, and say what became of them."""
         report = load_weights(self.model, source, classes=self.manifest.classes)
-        self.run.log("weights", **asdict(report))
+        self._log("weights", **asdict(report))
         self.listener.on_weights(report)
 
     def _make_loaders(self) -> tuple[ClipLoader, ClipLoader | None]:
@@ -154,7 +160,9 @@ class Session(ABC, Generic[R]):
         val_set = self._make_held_out("val")
         val_loader = None
         if len(val_set):
-            order = EpochOrder(len(val_set), recipe.training.batch, None)
+            # The order of scores over all clips is one figure: each process measures it whole.
+            ranks = self.ranks if self.manifest.task == "classification" else ALONE
+            order = EpochOrder(len(val_set), recipe.training.batch, None, ranks.take_share)
             val_loader = make_loader(val_set, order, self._plan_loading(val_set))
         return make_loader(train_set, self.order, self._plan_loading(train_set)), val_loader
 
@@ -192,7 +200,7 @@ class Session(ABC, Generic[R]):
             self._check_bad(totals.bad)
             if done % save_every == 0 and done < self.num_batches:
                 self._save()
-            self.interruption.raise_if_asked(str(self.run.folder))
+            self._stop_if_asked()
 
         if progress.batch < self.num_batches:
             train_epoch(
@@ -211,6 +219,9 @@ class Session(ABC, Generic[R]):
         with self._averaged():
             held_out = self._validate(self._watch(val_loader)) if val_loader is not None else None
         if held_out is not None:
+            held_out = self._join(held_out)
+        totals.bad = [sample for bad in self.ranks.gather(totals.bad) for sample in bad]
+        if held_out is not None:
             self._report_bad(held_out.bad)
             if not held_out.seen:
                 raise TrainingError(
@@ -228,25 +239,46 @@ class Session(ABC, Generic[R]):
         progress.history.append(row)
         if self._is_best(held_out):
             progress.best_epoch = progress.epoch
-        with self._averaged():
-            self._keep(row)
+        if self.ranks.is_main:
+            with self._averaged():
+                self._keep(row)
         progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, Totals()
         patience = self.recipe.training.patience
         progress.is_done = 0 < patience <= progress.epoch - 1 - progress.best_epoch
         self._save()
-        self.run.write_metrics(progress.history)
+        if self.ranks.is_main:
+            self.run.write_metrics(progress.history)
+            draw_curves(progress.history, self.run.folder / "curves.png")
         self.listener.on_epoch(row)
-        draw_curves(progress.history, self.run.folder / "curves.png")
 
     def _watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Pass on batches until somebody asks the run to stop."""
         for batch in batches:
-            self.interruption.raise_if_asked(str(self.run.folder))
+            if self.ranks.size == 1:
+                self._stop_if_asked()
             yield batch
+
+    def _stop_if_asked(self) -> None:
+        """End the run, in all its processes, where a signal asked one of them for it."""
+        if self.ranks.size > 1 and any(self.ranks.sum_values([float(self.interruption.is_asked)])):
+            self.interruption.ask("SIGTERM")
+        self.interruption.raise_if_asked(str(self.run.folder))
 
     def _averaged(self) -> AbstractContextManager[None]:
         """Put the average of the weights in their place while a block lasts, where there is one."""
         return nullcontext() if self.average is None else self.average.lent(self.model)
+
+    def _join(self, held_out: Totals) -> Totals:
+        """Add up what the processes measured on their parts of the held-out clips."""
+        if self.ranks.size == 1 or self.manifest.task == "multilabel":
+            return held_out
+        loss_sum, correct, seen = self.ranks.sum_values([held_out.loss_sum, held_out.correct, held_out.seen])
+        bad = [sample for part in self.ranks.gather(held_out.bad) for sample in part]
+        return Totals(loss_sum, int(correct), int(seen), bad=bad)
+
+    def _log(self, event: str, **values: Any) -> None:
+        if self.ranks.is_main:
+            self.run.log(event, **values)
 
     def _is_best(self, held_out: Totals | None) -> bool:
         """Compare accuracy (mAP), then loss; without held-out clips the last epoch is the best there is."""
@@ -260,7 +292,7 @@ class Session(ABC, Generic[R]):
 
     def _report_bad(self, bad: Sequence[BadSample]) -> None:
         """List and name clips that could not be read."""
-        if bad:
+        if bad and self.ranks.is_main:
             self.run.write_bad_samples(bad)
             self.listener.on_bad(list({sample.name: sample for sample in bad}.values()))
 
@@ -277,6 +309,8 @@ class Session(ABC, Generic[R]):
         )
 
     def _save(self) -> None:
+        if not self.ranks.is_main:
+            return
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),

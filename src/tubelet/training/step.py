@@ -18,6 +18,7 @@ from tubelet.errors import TrainingError
 from tubelet.prediction.devices import choose_precision
 from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.training.averaging import WeightAverage
+from tubelet.training.ranks import ALONE, Ranks
 
 __all__ = ["Failure", "Outcome", "Stepper", "Task", "autocast", "seed_step"]
 
@@ -50,9 +51,10 @@ class Failure(TrainingError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Hold what one batch showed while its step was taken."""
+    """Hold what clips showed while a step was taken."""
 
-    loss: float
+    loss_sum: float
+    """Of the losses of all clips."""
     count: int
     correct: int
 
@@ -70,6 +72,7 @@ class Stepper:
         optimizer: moves its weights.
         recipe: seed, clipping, precision, and what may be done about a lack of memory.
         average: follows the weights, where there is one.
+        ranks: the other processes of the run; each holds the same weights and its own clips.
         on_failure: called with a loss or gradient that is no number and the batches of the step; raises, or returns to
             leave the step out.
         on_remark: told when clips are taken in smaller parts from now on.
@@ -82,6 +85,7 @@ class Stepper:
         recipe: AnyRecipe,
         *,
         average: WeightAverage | None = None,
+        ranks: Ranks = ALONE,
         on_failure: Callable[[Failure, Sequence[tuple[int, Batch]]], None] = raise_failure,
         on_remark: Callable[[str], None] = lambda _text: None,
     ) -> None:
@@ -89,6 +93,7 @@ class Stepper:
         self.optimizer = optimizer
         self.recipe = recipe
         self.average = average
+        self.ranks = ranks
         self.on_failure = on_failure
         self.on_remark = on_remark
         self.device = next(task.model.parameters()).device
@@ -101,39 +106,63 @@ class Stepper:
         self.task.model.train()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def take(self, held: Sequence[tuple[int, Batch]], epoch: int) -> list[Outcome]:
-        """Add up the gradients of batches and move the weights once.
+    def take(self, held: Sequence[tuple[int, Batch]], epoch: int) -> Outcome | None:
+        """Add up the gradients of batches, of all processes, and move the weights once.
 
         Args:
-            held: (number in the epoch, batch), each with at least one clip.
+            held: (number in the epoch, batch).
             epoch: counted from 0; with the number, what dropout depends on.
 
         Returns:
-            What each batch showed; nothing where the step was left out.
+            What the clips of all processes showed; None where the step was left out.
 
         Raises:
             TrainingError: no memory, or what `on_failure` raises.
         """
         buffers = [(buffer, buffer.clone()) for buffer in self.task.model.buffers()]
-        while True:
-            try:
-                with _explain_memory():
-                    outcomes = [self._backward(number, batch, epoch) for number, batch in held]
-                    self._finish_gradient(sum(outcome.count for outcome in outcomes), epoch, held[-1][0])
-                    break
-            except _OutOfMemory as error:
-                self._forget(buffers)
-                self._shrink(held, error)
-            except Failure as failure:
-                self._forget(buffers)
-                self.on_failure(failure, held)
-                return []
+        try:
+            total = self._add_gradients(held, epoch, buffers)
+            if not total.count:
+                return total
+            self._finish_gradient(total.count, epoch, held[-1][0])
+        except Failure as failure:
+            self._forget(buffers)
+            self.on_failure(failure, held)
+            return None
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.follow(self.task.model)
-        return outcomes
+        return total
+
+    def _add_gradients(
+        self, held: Sequence[tuple[int, Batch]], epoch: int, buffers: Sequence[tuple[Tensor, Tensor]]
+    ) -> Outcome:
+        """Add up gradients here, then agree with the other processes on what came out.
+
+        Raises:
+            Failure: some loss is no number, here or in another process.
+        """
+        own: list[Outcome] = []
+        failure: Failure | None = None
+        while True:
+            try:
+                with _explain_memory():
+                    own = [self._backward(number, batch, epoch) for number, batch in held if len(batch.labels)]
+                break
+            except _OutOfMemory as error:
+                self._forget(buffers)
+                self._shrink(held, error)
+            except Failure as error:
+                own, failure = [], error
+                break
+        loss_sum = sum(outcome.loss_sum for outcome in own)
+        count, correct = (sum(getattr(outcome, name) for outcome in own) for name in ("count", "correct"))
+        loss_sum, count, correct, failed = self.ranks.sum_values([loss_sum, count, correct, failure is not None])
+        if failed:
+            raise failure or Failure("loss of another process", float("nan"), epoch, held[-1][0])
+        return Outcome(loss_sum, int(count), int(correct))
 
     def _forget(self, buffers: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Undo what a step that was not taken has left behind: gradients, and the running statistics of norms."""
@@ -143,7 +172,7 @@ class Stepper:
 
     def _backward(self, number: int, batch: Batch, epoch: int) -> Outcome:
         """Add the gradient of a batch, the sum over its clips, in as many parts as memory asks for."""
-        seed_step(self.recipe.training.seed, epoch, number)
+        seed_step(self.recipe.training.seed, epoch, number, self.ranks.rank)
         total, right = 0.0, 0
         for part in split_batch(batch, self._part):
             loss, correct = self.task.compute_loss(part)
@@ -152,10 +181,11 @@ class Stepper:
                 raise Failure("loss", value, epoch, number)
             self.scaler.scale(loss * count).backward()  # type: ignore[no-untyped-call]
             total, right = total + value * count, right + correct
-        return Outcome(total / len(batch.labels), len(batch.labels), right)
+        return Outcome(total, len(batch.labels), right)
 
     def _finish_gradient(self, count: int, epoch: int, number: int) -> None:
         """Turn the sum of gradients over `count` clips into their mean, and clip its norm."""
+        self.ranks.sum_gradients(self.task.model)
         parameters = [parameter for parameter in self.task.model.parameters() if parameter.grad is not None]
         self.scaler.unscale_(self.optimizer)
         for parameter in parameters:
@@ -197,9 +227,10 @@ def split_batch(batch: Batch, part: int) -> list[Batch]:
     ]
 
 
-def seed_step(seed: int, epoch: int, number: int) -> None:
+def seed_step(seed: int, epoch: int, number: int, rank: int = 0) -> None:
     """Seed what is drawn in a forward pass by its place in the run, so that it can be done again."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, number]).generate_state(1, np.uint64)[0] >> 1))
+    place = [seed, epoch, number, rank] if rank else [seed, epoch, number]
+    torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1))
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -16,8 +16,18 @@ from tubelet.data.manifest import Manifest
 from tubelet.evaluation.evaluate import Report
 from tubelet.recipes.recipe import Recipe
 from tubelet.recipes.shipped import resolve_recipe
-from tubelet.training.opening import Place, go_on, keep_if_begun, make_request, set_determinism, start_anew
+from tubelet.training.opening import (
+    Opened,
+    Place,
+    go_on,
+    keep_if_begun,
+    make_request,
+    open_together,
+    set_determinism,
+    start_anew,
+)
 from tubelet.training.progress import QUIET, Listener
+from tubelet.training.ranks import join_ranks
 from tubelet.training.trainer import Trainer
 
 __all__ = ["TrainResult", "train"]
@@ -79,15 +89,21 @@ def train(
     def read(recipe: Recipe) -> Manifest:
         return data if isinstance(data, Manifest) else _open(recipe, listener)
 
-    if resume:
-        opened = go_on(Recipe, wishes, source, place, read)
-    else:
-        recipe = override(recipe, wishes) if recipe else resolve_recipe(source, None, wishes)
-        opened = start_anew(recipe, source, place, read, _settle)
-    with set_determinism(opened.recipe.training.deterministic), keep_if_begun(opened.run, is_resumed=resume):
-        trainer = Trainer(opened.run, opened.recipe, opened.manifest, listener)
+    def open_run() -> Opened[Recipe]:
+        if resume:
+            return go_on(Recipe, wishes, source, place, read)
+        wanted = override(recipe, wishes) if recipe else resolve_recipe(source, None, wishes)
+        return start_anew(wanted, source, place, read, _settle)
+
+    ranks = join_ranks(str(wishes.get("training.device", recipe.training.device if recipe else "auto")))
+    opened = open_together(ranks, open_run, read)
+    with (
+        set_determinism(opened.recipe.training.deterministic),
+        keep_if_begun(opened.run, is_resumed=resume or not ranks.is_main),
+    ):
+        trainer = Trainer(opened.run, opened.recipe, opened.manifest, listener, ranks)
         trainer.execute(is_resumed=resume)
-        report = trainer.judge()
+        report = ranks.share(trainer.judge)
     progress = trainer.progress
     best = progress.best if progress.best >= 0 else math.nan
     top1, mean_ap = (math.nan, best) if trainer.manifest.task == "multilabel" else (best, math.nan)

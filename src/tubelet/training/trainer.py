@@ -18,6 +18,7 @@ from tubelet.report.figures import draw_class_distribution
 from tubelet.shapes import Task
 from tubelet.training.loop import Classification, MultilabelClassification, Totals, validate
 from tubelet.training.progress import Listener
+from tubelet.training.ranks import ALONE, Ranks
 from tubelet.training.run import Run
 from tubelet.training.session import Session, describe_epoch, list_sizes
 from tubelet.transforms.policy import warn_of_mirrors
@@ -37,17 +38,17 @@ FIGURES: Mapping[Task, Mapping[str, tuple[str, ...]]] = MappingProxyType(
 class Trainer(Session[Recipe]):
     """Teach a classifier its classes, keep the weights of the best epoch, and judge them."""
 
-    def __init__(self, run: Run, recipe: Recipe, manifest: Manifest, listener: Listener) -> None:
+    def __init__(self, run: Run, recipe: Recipe, manifest: Manifest, listener: Listener, ranks: Ranks = ALONE) -> None:
         manifest = manifest if recipe.model.task == "auto" else manifest.with_task(recipe.model.task)
         self.figures = FIGURES[manifest.task]
         check_kind(manifest, recipe.input)
         recipe.augmentation.check_classes(manifest.classes)
-        super().__init__(run, recipe, manifest, listener)
+        super().__init__(run, recipe, manifest, listener, ranks)
         self.precision = choose_precision(recipe.training.precision, self.device)
 
     def execute(self, *, is_resumed: bool) -> None:
         """Train to the last epoch, or until patience ends."""
-        if not is_resumed:
+        if not is_resumed and self.ranks.is_main:
             draw_class_distribution(self.manifest.counts(), self.run.folder / "class_distribution.png")
         super().execute(is_resumed=is_resumed)
 

@@ -1,0 +1,144 @@
+"""Hold that a run in two processes is the run in one: the same clips, the same steps, and the same end after a kill."""
+
+import ast
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tubelet.cli.launching import take_devices
+from tubelet.errors import ConfigError
+from tubelet.training.ranks import Ranks
+from tubelet.training.run import load_checkpoint
+from tubelet.video.synthetic import make_world
+
+PROGRAM = Path(__file__).with_name("rank_runs.py")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("ranks")
+    make_world("speed", place / "world", clips={"train": 44, "val": 9}, frames=8, height=16, width=16)
+    return place
+
+
+def start(folder, name, processes, epochs=1, dropout=0.0):
+    command = [*(TORCHRUN if processes == 2 else (sys.executable,)), PROGRAM, folder, name, epochs, dropout]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, env=environment, start_new_session=True)
+
+
+def finish(folder, name, processes, **options):
+    with start(folder, name, processes, **options) as run:
+        _, err = run.communicate(timeout=250)
+    assert run.returncode == 0, err[-3000:]
+
+
+def read_order(folder, name, processes):
+    """Give the clips of each batch, those of the first process first."""
+    parts = [(folder / f"{name}-{rank}.txt").read_text().splitlines() for rank in range(processes)]
+    rows = []
+    for lines in zip(*parts, strict=True):
+        places, clips = zip(*(line.split(": ") for line in lines), strict=True)
+        assert len(set(places)) == 1
+        rows.append((places[0], [index for one in clips for index in ast.literal_eval(one)]))
+    return rows
+
+
+def test_each_clip_of_a_batch_is_in_one_share():
+    for count in range(9):
+        for size in (1, 2, 3, 5):
+            shares = [list(Ranks(rank, size).take_share(range(count))) for rank in range(size)]
+            assert [index for share in shares for index in share] == list(range(count))
+            assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_the_number_of_devices_is_found_among_the_arguments():
+    assert take_devices(["train", "a", "--devices=3", "--", "--devices", "4"]) == (
+        3,
+        ["train", "a", "--", "--devices", "4"],
+    )
+    for wrong in ("two", "0", "-1", ""):
+        with pytest.raises(ConfigError, match="no number of devices"):
+            take_devices(["train", "--devices", wrong])
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(folder):
+    finish(folder, "one", 1, epochs=13)
+    finish(folder, "two", 2, epochs=13)
+    assert read_order(folder, "one", 1) == read_order(folder, "two", 2)
+    one, two, other = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("one-0", "two-0", "two-1"))
+    assert torch.equal(two, other)
+    assert len(one) == 52
+    difference = (one - two).abs()
+    print(f"step 1: {difference[0].max():.1e}; 50 steps: {(difference[49].norm() / one[49].norm()):.1e} of the norm")
+    assert float(difference[0].max()) <= 1e-6
+    assert float(difference[49].norm() / one[49].norm()) <= 1e-4
+    rows = [(folder / name / "metrics.csv").read_text().splitlines() for name in ("one", "two")]
+    for left, right in zip(*rows, strict=True):
+        if not left.startswith("epoch"):
+            figures = [list(map(float, line.split(",")[:-2])) for line in (left, right)]
+            assert figures[0] == pytest.approx(figures[1], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_dropout_changes_no_order(folder):
+    finish(folder, "wet-one", 1, epochs=2, dropout=0.3)
+    finish(folder, "wet-two", 2, epochs=2, dropout=0.3)
+    assert read_order(folder, "wet-one", 1) == read_order(folder, "wet-two", 2)
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_that_is_killed_ends_with_the_same_bits(folder):
+    finish(folder, "whole", 2, epochs=6)
+    chance = random.Random(5)
+    kills = 0
+    while kills < 3:
+        with start(folder, "killed", 2, epochs=6) as run:
+            time.sleep(chance.uniform(4.0, 9.0))
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+                kills += 1
+        for child in _list_ranks(folder):
+            os.kill(child, signal.SIGKILL)
+    finish(folder, "killed", 2, epochs=6)
+    whole, killed = (load_checkpoint(folder / name / "last.ckpt") for name in ("whole", "killed"))
+    for part in ("model", "average"):
+        one, other = (state[part] if part == "model" else state[part]["values"] for state in (whole, killed))
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert [row["train_loss"] for row in whole["progress"]["history"]] == [
+        row["train_loss"] for row in killed["progress"]["history"]
+    ]
+
+
+def _list_ranks(folder):
+    """List processes of a killed run that torchrun started in groups of their own."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if str(PROGRAM).encode() in words and str(folder).encode() in words:
+                yield int(entry.name)
+
+
+@pytest.mark.slow
+def test_the_command_line_starts_as_many_processes_as_asked(folder):
+    command = [sys.executable, "-m", "tubelet", "train", folder / "world" / "manifest.csv", "--name", "cli"]
+    command += ["--runs", folder, "--devices", "2", "--device", "cpu", "--epochs", "1", "--workers", "0"]
+    command += ["--input.frames", "8", "--input.height", "16", "--input.width", "16", "--json"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count('"folder"') == 1
+    failed = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=250, check=False)
+    assert failed.returncode == 1
+    assert "it exists already" in failed.stderr
