@@ -20,7 +20,7 @@ __all__ = ["Trainer"]
 
 
 class Trainer(Session[Recipe]):
-    """Teach a classifier its classes, keep the weights of the best epoch, and judge them."""
+    """Teach a classifier its classes, keep the weights of the best epoch or the last, and judge them."""
 
     figures = ("loss", "top1")
 
@@ -67,6 +67,14 @@ class Trainer(Session[Recipe]):
 
     def _validate(self, loader: Loader) -> Totals:
         return validate(self.classifier, loader, self.precision)
+
+    def _is_best(self, held_out: Totals | None) -> bool:
+        better = super()._is_best(held_out)
+        if self.recipe.training.keep == "best":
+            return better
+        if held_out is not None:
+            self.progress.best, self.progress.best_loss = held_out.top1, held_out.loss
+        return True
 
     def _keep(self, row: dict[str, float]) -> None:
         if self.progress.best_epoch == self.progress.epoch:
