@@ -23,7 +23,7 @@ import tubelet
 from tubelet.config import override
 from tubelet.data.catalogue import open_data
 from tubelet.data.manifest import Manifest
-from tubelet.data.splits import fold_manifest, split_manifest
+from tubelet.data.splits import fold_manifest
 from tubelet.evaluation.evaluate import score_samples
 from tubelet.metrics import estimate_bootstrap
 from tubelet.recipes.recipe import Recipe, TrainingRecipe
@@ -58,8 +58,6 @@ class Task:
     """State what is trained and tested."""
 
     make: Callable[[Path], tuple[Manifest, Recipe]]
-    val: float = 0.0
-    """Share of the clips not tested that chooses the best epoch; without, the last one is the best."""
     views: int = 2
     """Clips spread over each video, averaged; a volume is seen whole at once."""
 
@@ -67,8 +65,8 @@ class Task:
 TASKS = {
     "fight": Task(make_fight),
     "ucf101": Task(make_ucf101),
-    "volumes": Task(partial(make_shapes, model="i3d_nano"), val=0.15, views=1),
-    "volumes-vivit": Task(partial(make_shapes, model="vivit_nano_joint"), val=0.15, views=1),
+    "volumes": Task(partial(make_shapes, model="i3d_nano"), views=1),
+    "volumes-vivit": Task(partial(make_shapes, model="vivit_nano_joint"), views=1),
 }
 
 
@@ -80,8 +78,8 @@ def measure(name: str, task: Task, data: Path, runs: Path) -> str:
     groups: list[str] = []
     for fold in range(FOLDS):
         begun, used = time.perf_counter(), time.process_time()
-        # As `tubelet data split --folds 5 --fold K --seed 0 --val SHARE` writes it.
-        dealt = split_manifest(fold_manifest(manifest, FOLDS, fold, seed=0), val=task.val, test=0.0, seed=0)
+        # As `tubelet data split --folds 5 --fold K --seed 0 --val 0` writes it: no clip is held out to choose by.
+        dealt = fold_manifest(manifest, FOLDS, fold, seed=0)
         result = tubelet.train(dealt, recipe=recipe, name=f"{name}-{fold}", runs=runs, overwrite=True)
         classifier = tubelet.load(result.folder)
         scored = score_samples(classifier, dealt.select("test"), dealt, views=task.views)

@@ -20,9 +20,10 @@ from tubelet.errors import CheckpointError, ConfigError, TrainingError
 from tubelet.evaluation.evaluate import evaluate
 from tubelet.files import write_sealed
 from tubelet.models import create_model, list_models
+from tubelet.prediction.load import load
 from tubelet.recipes.recipe import ModelRecipe, OptimizerRecipe, Recipe, TrainingRecipe
 from tubelet.recipes.shipped import MOVING_SHAPES, make_moving_shapes, resolve_recipe
-from tubelet.training.loop import Classification, train_epoch, validate
+from tubelet.training.loop import Classification, Totals, train_epoch, validate
 from tubelet.training.optimizer import Schedule, make_optimizer
 from tubelet.training.progress import Quiet
 from tubelet.training.run import Run, load_checkpoint
@@ -122,6 +123,22 @@ def test_patience_ends_a_run_that_gets_no_better(source, tmp_path):
     folder = train(recipe=recipe, name="a", runs=tmp_path).folder
     with (folder / "metrics.csv").open() as table:
         assert 3 <= len(list(csv.DictReader(table))) < 10
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for_whatever_validation_says(source, tmp_path, monkeypatch):
+    results = iter([Totals(loss_sum=1.0, correct=5, seen=8), Totals(loss_sum=2.0, correct=3, seen=8)] * 2)
+    monkeypatch.setattr("tubelet.training.trainer.validate", lambda *_: next(results))
+    best = train(recipe=make_tiny_recipe(source), name="best", runs=tmp_path)
+    last = train(recipe=make_tiny_recipe(source, keep="last"), name="last", runs=tmp_path)
+    assert (best.best_epoch, best.val_top1, last.best_epoch, last.val_top1) == (1, 5 / 8, 2, 3 / 8)
+    weights = load(last.folder).model.state_dict()
+    after = load_checkpoint(last.folder / "last.ckpt")["model"]
+    assert all(torch.equal(weights[name], after[name]) for name in after)
+
+
+def test_a_run_that_keeps_the_last_epoch_cannot_wait_for_a_better_one():
+    with pytest.raises(ConfigError, match=r"patience waits for a better epoch - found 2 with training\.keep last"):
+        TrainingRecipe(keep="last", patience=2)
 
 
 def test_a_finished_run_that_is_resumed_changes_nothing(small_run, tmp_path):

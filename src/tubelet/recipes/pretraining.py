@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from tubelet.config.fields import list_types
 from tubelet.errors import ConfigError
-from tubelet.recipes.recipe import AdamWRecipe, DataRecipe, Recipe, TrainingRecipe, check_fixed_fields
+from tubelet.recipes.recipe import AdamWRecipe, DataRecipe, Recipe, ScheduleRecipe, check_fixed_fields
 from tubelet.transforms.policy import FLIPS, Augmentation
 from tubelet.video.spec import InputSpec
 
@@ -99,7 +99,7 @@ class PretrainingOptimizer(AdamWRecipe):
 
 
 @dataclass(frozen=True)
-class PretrainingSchedule(TrainingRecipe):
+class PretrainingSchedule(ScheduleRecipe):
     """State how long, in which portions and on what a pre-training goes."""
 
     epochs: int = 100

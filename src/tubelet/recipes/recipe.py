@@ -14,6 +14,7 @@ __all__ = [
     "ModelRecipe",
     "OptimizerRecipe",
     "Recipe",
+    "ScheduleRecipe",
     "TrainingRecipe",
     "check_fixed_fields",
 ]
@@ -150,7 +151,7 @@ class OptimizerRecipe(AdamWRecipe):
 
 
 @dataclass(frozen=True)
-class TrainingRecipe:
+class ScheduleRecipe:
     """State how long, in which portions and on what a run goes."""
 
     epochs: int = 30
@@ -188,6 +189,23 @@ class TrainingRecipe:
         if self.seed < 0 or self.patience < 0:
             raise ConfigError(
                 f"training.seed and patience cannot be negative - found {self.seed}, {self.patience} - give 0 or more."
+            )
+
+
+@dataclass(frozen=True)
+class TrainingRecipe(ScheduleRecipe):
+    """State how long, in which portions and on what a training goes, and what of it is kept."""
+
+    keep: Literal["best", "last"] = "best"
+    """Which epoch's weights are kept: that of the best validation result, or the last. Take the last where so few clips
+    are held out that the best is a matter of luck."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keep == "last" and self.patience:
+            raise ConfigError(
+                f"training.patience waits for a better epoch - found {self.patience} with training.keep last - set "
+                "patience to 0, or keep to best."
             )
 
 

@@ -127,7 +127,15 @@ VOLUMES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "training.epochs": 30,
             }
         ),
-        "vivit_nano_joint": MappingProxyType({"model.changes.tubelet": (8, 8, 8), "training.epochs": 75}),
+        "vivit_nano_joint": MappingProxyType(
+            {
+                "model.changes.tubelet": (8, 8, 8),
+                "augmentation.stretch": (0.78, 1.28),
+                "augmentation.shift": 0.125,
+                "augmentation.time_shift": 0.125,
+                "training.epochs": 60,
+            }
+        ),
     }
 )
 """For each model that learns a small set of volumes from scratch in minutes, where its recipe differs."""
@@ -140,12 +148,12 @@ def make_volumes(model: str = "i3d_nano") -> Recipe:
         model: a name in `VOLUMES`.
     """
     recipe = Recipe(
-        data=DataRecipe(workers=0),
+        data=DataRecipe(val_fraction=0.0, workers=0),
         model=ModelRecipe(model),
         input=InputSpec(frames=32, height=32, width=32, channels=1),
         augmentation=Augmentation(horizontal_flip=0.0, stretch=(0.7, 1.42), shift=0.1, time_shift=0.1),
         optimizer=OptimizerRecipe(lr=1e-3, label_smoothing=0.1),
-        training=TrainingRecipe(batch=32),
+        training=TrainingRecipe(batch=32, keep="last"),
     )
     return override(recipe, VOLUMES[model])
 

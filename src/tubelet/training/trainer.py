@@ -36,7 +36,7 @@ FIGURES: Mapping[Task, Mapping[str, tuple[str, ...]]] = MappingProxyType(
 
 
 class Trainer(Session[Recipe]):
-    """Teach a classifier its classes, keep the weights of the best epoch, and judge them."""
+    """Teach a classifier its classes, keep the weights of the best epoch or the last, and judge them."""
 
     def __init__(self, run: Run, recipe: Recipe, manifest: Manifest, listener: Listener, ranks: Ranks = ALONE) -> None:
         manifest = manifest if recipe.model.task == "auto" else manifest.with_task(recipe.model.task)
@@ -80,6 +80,14 @@ class Trainer(Session[Recipe]):
 
     def _validate(self, batches: Iterable[Batch]) -> Totals:
         return validate(self.classifier, batches, self.precision)
+
+    def _is_best(self, held_out: Totals | None) -> bool:
+        better = super()._is_best(held_out)
+        if self.recipe.training.keep == "best":
+            return better
+        if held_out is not None:
+            self.progress.best, self.progress.best_loss = held_out.top1, held_out.loss
+        return True
 
     def _keep(self, row: dict[str, float]) -> None:
         if self.progress.best_epoch == self.progress.epoch:
