@@ -14,9 +14,10 @@ A tubelet is a small box of video: `tubelet = (frames, height_px, width_px)`.
       +--+--+--+ time
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Size", "Size3"]
+__all__ = ["Box", "Size", "Size3"]
 
 
 class Size(NamedTuple):
@@ -32,3 +33,17 @@ class Size3(NamedTuple):
     t: int
     h: int
     w: int
+
+
+@dataclass(frozen=True)
+class Box:
+    """Hold a rectangle of a picture in pixels, half-open: rows top to top + height."""
+
+    top: int
+    """First row."""
+    left: int
+    """First column."""
+    height: int
+    """Rows."""
+    width: int
+    """Columns."""
