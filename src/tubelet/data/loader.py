@@ -51,19 +51,21 @@ class LoaderOptions:
     """Seconds that a batch may take a worker before the run stops."""
 
 
-class EpochOrder(Sampler[list[tuple[int, int]]]):
+class EpochOrder(Sampler[list[tuple[int, ...]]]):
     """Give the batches of one epoch after another, each epoch in an order of its own, from any batch on.
 
     Args:
         count: number of samples.
         batch: samples in one batch; the last one may be smaller.
         seed: with the epoch, all that the order depends on; None keeps the samples in place.
+        repeats: times that each sample of a batch comes in it, one after the other.
     """
 
-    def __init__(self, count: int, batch: int, seed: int | None) -> None:
+    def __init__(self, count: int, batch: int, seed: int | None, repeats: int = 1) -> None:
         self.count = count
         self.batch = batch
         self.seed = seed
+        self.repeats = repeats
         self.epoch = 0
         self.first_batch = 0
 
@@ -75,12 +77,13 @@ class EpochOrder(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return -(-self.count // self.batch) - self.first_batch
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
         order = np.arange(self.count)
         if self.seed is not None:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
         for first in range(self.first_batch * self.batch, self.count, self.batch):
-            yield [(self.epoch, int(index)) for index in order[first : first + self.batch]]
+            turns = [()] if self.repeats == 1 else [(turn,) for turn in range(self.repeats)]
+            yield [(self.epoch, int(index), *turn) for index in order[first : first + self.batch] for turn in turns]
 
 
 class ClipLoader:
@@ -191,7 +194,7 @@ class _Signed(Dataset[Item]):
         self._dataset = dataset
         self._desk = desk
 
-    def __getitem__(self, key: tuple[int, int]) -> Item:
+    def __getitem__(self, key: tuple[int, ...]) -> Item:
         worker = get_worker_info()
         if worker is None:
             return self._dataset[key]

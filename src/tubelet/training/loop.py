@@ -17,6 +17,7 @@ from tubelet.prediction.devices import choose_precision
 from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.optimizer import Schedule
+from tubelet.transforms.mixing import mix_batch
 
 __all__ = ["Classification", "Task", "Totals", "autocast", "train_epoch", "validate"]
 
@@ -78,10 +79,17 @@ class Classification:
         """Return the cross-entropy of the clips, and how many have their highest score at their label."""
         device = self.classifier.device
         with autocast(self.recipe.training.precision, device):
-            logits = self.classifier.compute_logits(batch.clips, batch.lengths)
-            labels = batch.labels.to(device, non_blocking=True)
+            clips, labels = batch.clips, batch.labels.to(device, non_blocking=True)
+            if self.recipe.augmentation.mixes:
+                clips, labels = self._mix(clips.to(device, non_blocking=True), labels)
+            logits = self.classifier.compute_logits(clips, batch.lengths)
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.optimizer.label_smoothing)
         return loss, _count_right(logits.detach(), batch)
+
+    def _mix(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix the batch as the seed says that `train_epoch` has set for it: again the same when a run goes on."""
+        generator = np.random.default_rng(torch.initial_seed())
+        return mix_batch(clips, labels, len(self.classifier.classes), self.recipe.augmentation, generator)
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

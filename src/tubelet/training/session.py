@@ -24,6 +24,7 @@ from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.report.figures import draw_curves
 from tubelet.training.loop import Task, Totals, train_epoch
 from tubelet.training.optimizer import Schedule, make_optimizer, make_schedule
+from tubelet.training.preview import draw_augmentations
 from tubelet.training.progress import Listener
 from tubelet.training.run import Progress, Run, save_checkpoint
 from tubelet.transforms.geometry import augment
@@ -75,7 +76,8 @@ class Session(ABC, Generic[R]):
     def execute(self, *, is_resumed: bool) -> None:
         """Train to the last epoch, or until patience ends."""
         training = self.recipe.training
-        self.order = EpochOrder(len(self.manifest.select("train")), training.batch, training.seed)
+        repeats = self.recipe.augmentation.repeats
+        self.order = EpochOrder(len(self.manifest.select("train")), training.batch, training.seed, repeats)
         self.num_batches = len(self.order)
         schedule = make_schedule(self.recipe.optimizer, -(-self.num_batches // training.accumulate), training.epochs)
         self.run.log("start", resumed=is_resumed, clips=self.order.count, classes=len(self.manifest.classes))
@@ -126,7 +128,11 @@ class Session(ABC, Generic[R]):
             is_training=True,
             seed=recipe.training.seed,
             decoder=recipe.data.decoder,
+            speed=recipe.augmentation.speed,
         )
+        if recipe.augmentation.list_active() and not (self.progress.epoch or self.progress.batch):
+            keys = next(iter(self.order))
+            draw_augmentations(train_set, keys, recipe.augmentation, self.run.folder / "augmentations.png")
         val_set = self._make_held_out("val")
         val_loader = None
         if len(val_set):

@@ -1,16 +1,10 @@
-"""Check the numbers of an augmentation: each in its range, and all of them suitable for what the model takes."""
+"""State between which limits the numbers of an augmentation lie."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Literal, get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from tubelet.errors import ConfigError, name_nearest
 
-if TYPE_CHECKING:
-    from tubelet.transforms.policy import Augmentation
-    from tubelet.video.spec import InputSpec
-
-__all__ = ["check_amounts", "check_input"]
+__all__ = ["check_amounts"]
 
 SHARES = ("grayscale", "blur", "erasing", "mixing", "cutmix_share", "policy_chance")
 AMOUNTS = {
@@ -34,8 +28,8 @@ RANGES = {
 """A usual pair, and what the greater one may reach."""
 
 
-def check_amounts(augmentation: Augmentation) -> None:
-    """Make sure that every number lies where it makes sense.
+def check_amounts(augmentation: object) -> None:
+    """Make sure that every number of an `Augmentation` lies where it makes sense, and that every choice exists.
 
     Raises:
         ConfigError: one does not.
@@ -59,22 +53,3 @@ def check_amounts(augmentation: Augmentation) -> None:
                 f"augmentation.{name} must be one of {', '.join(get_args(hint))} - found "
                 f"'{getattr(augmentation, name)}'{near}"
             )
-
-
-def check_input(augmentation: Augmentation, spec: InputSpec) -> None:
-    """Make sure that nothing is wished for that the model's clips cannot show.
-
-    Raises:
-        ConfigError: the hue of clips without color, or the speed of clips that show the whole video at any speed.
-    """
-    for name in ("hue", "grayscale"):
-        if getattr(augmentation, name) and spec.channels != 3:
-            raise ConfigError(
-                f"augmentation.{name} needs clips of three channels - found {getattr(augmentation, name)} with "
-                f"input.channels {spec.channels} - set it to 0."
-            )
-    if augmentation.speed != (1.0, 1.0) and spec.sampling not in ("dense", "first"):
-        raise ConfigError(
-            f"augmentation.speed cannot be seen in clips that spread over the whole video - found {augmentation.speed} "
-            f"with input.sampling {spec.sampling} - set input.sampling to dense, or speed to (1, 1)."
-        )

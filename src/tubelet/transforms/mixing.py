@@ -44,7 +44,7 @@ def draw_mix(augmentation: Augmentation, size: Size, generator: np.random.Genera
     alpha = augmentation.cutmix if cuts else augmentation.mixup
     share = float(generator.beta(alpha, alpha))
     if not cuts:
-        return Mix(share)
+        return Mix(max(share, 1 - share))  # the other one gives the same clips in reverse order
     height, width = int(size.height * sqrt(1 - share)), int(size.width * sqrt(1 - share))
     y, x = int(generator.integers(size.height)), int(generator.integers(size.width))
     top, bottom = max(y - height // 2, 0), min(y + height // 2, size.height)
