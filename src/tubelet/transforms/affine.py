@@ -14,9 +14,13 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from tubelet.shapes import Box, Size
+from tubelet.transforms.portions import map_portions
 from tubelet.transforms.preparation import resize
 
 __all__ = ["Matrix", "crop_turned", "plan_affine", "warp"]
+
+ALIASES_BELOW = 0.8
+"""Scale below which a bilinear sample leaves out so much that it needs antialiasing."""
 
 Matrix = Float64[np.ndarray, "3 3"]
 
@@ -57,18 +61,23 @@ def warp(
 ) -> UInt8[Tensor, "time height2 width2 channel"]:
     """Fill a picture of `size` from where the matrix leads, bilinear; what lies outside the source is `fill`.
 
-    Cost: 6 ms for 16 frames of 224x224 RGB (one core).
+    Cost: 9 ms for 16 frames of 224x224 RGB (one core).
     """
-    time, height, width, _ = clip.shape
+    height, width = clip.shape[1:3]
     # grid_sample counts from -1 to 1 from edge to edge, in the result and in the source.
     from_unit = np.array([[size.width / 2, 0, size.width / 2], [0, size.height / 2, size.height / 2], [0, 0, 1]])
     to_unit = np.array([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]])
     theta = torch.from_numpy((to_unit @ matrix @ from_unit)[None, :2]).float()
-    grid = affine_grid(theta, [1, 1, *size], align_corners=False).expand(time, -1, -1, -1)
-    planes = rearrange(clip, "t h w c -> t c h w").float()  # its channels stay last in memory: three times faster
-    found = grid_sample(planes.sub_(fill) if fill else planes, grid, mode="bilinear", align_corners=False)
-    found = found.add_(fill) if fill else found
-    return rearrange(found.round_().clamp_(0, 255).to(torch.uint8), "t c h w -> t h w c").contiguous()
+    grid = affine_grid(theta, [1, 1, *size], align_corners=False)
+
+    def sample(portion: Tensor) -> Tensor:
+        values = portion.to(torch.float32, memory_format=torch.contiguous_format)
+        planes = rearrange(values.sub_(fill) if fill else values, "t h w c -> t c h w")
+        found = grid_sample(planes, grid.expand(len(portion), -1, -1, -1), mode="bilinear", align_corners=False)
+        found = (found.add_(fill) if fill else found).round_().to(torch.uint8)
+        return torch.stack(found.unbind(1), dim=-1)  # three times faster than a copy of the rearranged view
+
+    return map_portions(sample, clip)
 
 
 def crop_turned(
@@ -76,8 +85,8 @@ def crop_turned(
 ) -> UInt8[Tensor, "time height2 width2 channel"]:
     """Scale a part of the picture to `size` and turn it around its middle, as one step.
 
-    What a turn brings in lies beside the box; `fill` enters only where the picture ends. Where the box shrinks, what is
-    needed of the picture is scaled with antialiasing first.
+    What a turn brings in lies beside the box; `fill` enters only where the picture ends. Where the box shrinks by more
+    than a fifth, what is needed of the picture is scaled with antialiasing first.
 
     Args:
         clip: uint8 (time, height, width, channel).
@@ -93,10 +102,10 @@ def crop_turned(
     left, top = np.clip(np.floor(corners.min(1)).astype(int) - 1, 0, ends - 1).tolist()
     right, bottom = np.clip(np.ceil(corners.max(1)).astype(int) + 1, 1, ends).tolist()
     source = clip[:, top:bottom, left:right]
-    shrunk = Size(
-        max(1, round((bottom - top) * min(1.0, size.height / box.height))),
-        max(1, round((right - left) * min(1.0, size.width / box.width))),
-    )
+    rows, columns = size.height / box.height, size.width / box.width
+    shrunk = Size(bottom - top, right - left)
+    if min(rows, columns) < ALIASES_BELOW:
+        shrunk = Size(max(1, round(shrunk.height * min(1.0, rows))), max(1, round(shrunk.width * min(1.0, columns))))
     x, y = shrunk.width / (right - left), shrunk.height / (bottom - top)
     into_part = np.array([[x, 0, -left * x], [0, y, -top * y], [0, 0, 1]])
     return warp(resize(source, shrunk), into_part @ matrix, size, fill)

@@ -5,6 +5,8 @@ import torch
 from jaxtyping import Float64, Num, UInt8
 from torch import Tensor
 
+from tubelet.transforms.portions import map_portions
+
 __all__ = ["adjust_color", "look_up", "measure_luminance"]
 
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -41,7 +43,7 @@ def adjust_color(
     Returns:
         A new clip, or the same one where nothing changes.
 
-    Cost: 1.5 ms for 16 frames of 224x224 RGB, 5 ms with saturation or hue (one core).
+    Cost: 1.5 ms for 16 frames of 224x224 RGB, 6 ms with saturation or hue (one core).
     """
     has_matrix = (saturation != 1 or hue != 0) and clip.shape[-1] == 3
     if brightness == contrast == 1 and not has_matrix:
@@ -52,9 +54,13 @@ def adjust_color(
         return look_up(clip, np.arange(256) * (brightness * contrast) + offset)
     matrix = saturation * np.eye(3) + (1 - saturation) * np.tile(LUMINANCE, (3, 1))
     matrix = brightness * contrast * matrix @ _turn_hue(hue)
-    values = clip.to(torch.float32, memory_format=torch.contiguous_format)
-    values = values @ torch.from_numpy(matrix.T).float()
-    return values.add_(offset).round_().clamp_(0, 255).to(torch.uint8)
+    weights = torch.from_numpy(matrix.T).float()
+
+    def adjust(portion: Tensor) -> Tensor:
+        values = portion.to(torch.float32, memory_format=torch.contiguous_format) @ weights
+        return values.add_(offset).round_().clamp_(0, 255).to(torch.uint8)
+
+    return map_portions(adjust, clip)
 
 
 def _turn_hue(hue: float) -> Float64[np.ndarray, "3 3"]:
@@ -67,10 +73,10 @@ def _turn_hue(hue: float) -> Float64[np.ndarray, "3 3"]:
 def measure_luminance(clip: UInt8[Tensor, "time height width channel"]) -> float:
     """Return the clip's mean luminance in 0..255: of RGB by BT.601, of anything else the plain mean."""
     channels = clip.shape[-1]
-    # Summing long rows first is six times faster than summing pixels of three values.
-    rows = clip.reshape(-1, clip.shape[2] * channels).sum(0, dtype=torch.int64)
-    means = rows.reshape(-1, channels).sum(0).double() / (clip.numel() / channels)
-    return float(means @ torch.tensor(LUMINANCE, dtype=torch.float64)) if channels == 3 else float(means.mean())
+    # Summing long rows first is many times faster than summing pixels of three values, and NumPy than torch.
+    rows = clip.numpy().reshape(-1, clip.shape[2] * channels).sum(0, dtype=np.uint32)
+    means = rows.reshape(-1, channels).sum(0, dtype=np.float64) / (clip.numel() / channels)
+    return float(means @ LUMINANCE) if channels == 3 else float(means.mean())
 
 
 def look_up(
