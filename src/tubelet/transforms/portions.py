@@ -24,4 +24,4 @@ def map_portions(
     if frames >= len(clip):
         result: Tensor = function(clip)
         return result
-    return torch.cat([function(portion) for portion in clip.split(frames)])
+    return torch.cat([function(portion) for portion in torch.split(clip, frames)])
