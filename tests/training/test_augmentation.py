@@ -1,6 +1,7 @@
 """Hold what a training does with a policy: it mixes, draws a picture of it, and refuses what makes no sense."""
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from small_run import make_tiny_recipe
 from training.test_train import make_batches, make_classifier
+from tubelet.config import read_config
 from tubelet.data.catalogue import open_data
 from tubelet.data.dataset import ClipDataset
 from tubelet.errors import ConfigError
@@ -162,3 +164,12 @@ def test_features_refuse_the_new_variations_too(changes):
     spec = InputSpec(kind="features", height=1, width=1, channels=8, mean=(), std=())
     with pytest.raises(ConfigError, match=f"augmentation.{next(iter(changes))}"):
         Recipe(input=spec, augmentation=Augmentation(horizontal_flip=0.0, **changes))
+
+
+def test_the_policy_that_the_documentation_prints_is_read_as_it_stands(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_text(page.split("```yaml")[1].split("```")[0])
+    recipe = read_config(path, Recipe)
+    assert recipe.augmentation.policy_magnitude == 21
+    assert recipe.optimizer.label_smoothing == 0.1

@@ -147,6 +147,10 @@ def test_looks_are_drawn_as_often_and_as_strongly_as_asked():
     turns, hues = np.array([draw.rotation for draw in draws]), np.array([draw.hue for draw in draws])
     for values, reach in ((turns, 20.0), (hues, 0.2)):
         np.testing.assert_allclose(np.quantile(values, [0, 0.5, 1]), [-reach, 0, reach], atol=0.1 * reach)
+    assert {draw.brightness == 1 for draw in draws} == {False}
+    seldom = [draw_augmentation(replace(ALL, color_chance=0.8), SIZE, SPEC, generator) for _ in range(1500)]
+    left = np.array([(draw.brightness, draw.saturation, draw.hue) for draw in seldom]) == (1, 1, 0)
+    assert left.all(1).mean() == left.any(1).mean() == pytest.approx(0.2, abs=0.03)
     assert np.mean([draw.grayscale for draw in draws]) == pytest.approx(0.3, abs=0.04)
     assert np.mean([draw.blur_sigma > 0 for draw in draws]) == pytest.approx(0.5, abs=0.04)
     assert np.mean([draw.erasure is not None for draw in draws]) == pytest.approx(0.7, abs=0.04)

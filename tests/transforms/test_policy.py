@@ -119,7 +119,7 @@ def test_every_flip_has_a_field_of_pairs():
 
 def test_every_field_that_varies_clips_by_itself_is_listed_as_active():
     how = {"shift_fill", "fill", "policy_ops", "policy_magnitude", "policy_std", "policy_chance", "blur_sigma"}
-    how |= {"erasing_scale", "erasing_ratio", "erasing_fill", "mixing", "cutmix_share", *FLIPS.values()}
+    how |= {"erasing_scale", "erasing_ratio", "erasing_fill", "mixing", "cutmix_share", "color_chance", *FLIPS.values()}
     values = {
         "policy": "randaugment",
         "repeats": 2,

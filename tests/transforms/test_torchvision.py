@@ -200,3 +200,28 @@ def test_the_increasing_pool_is_what_timm_makes_of_the_official_string():
     assert np.median(strengths["solarize"]) == pytest.approx(256 - 179.2, abs=1)
     assert np.median(np.abs(np.array(strengths["color"]) - 1)) == pytest.approx(0.63, abs=0.02)
     assert np.mean(np.array(strengths["shear_y"]) > 0) == pytest.approx(0.5, abs=0.1)
+
+
+ENHANCED = ("color", "contrast", "brightness", "sharpness")
+
+
+def test_the_increasing_pool_has_the_strengths_that_timm_gives_to_its_magnitudes():
+    """Worked out by hand from its `auto_augment.py`; timm is not installed where these tests run."""
+    pool = POOLS["randaugment_increasing"]
+    assert set(pool) >= {"autocontrast", "equalize", "invert", *ENHANCED}
+    for magnitude, turn, bits, threshold, addition, factors, slope, part in (
+        (3, 9.0, 3, 180, 33, (0.73, 1.27), 0.09, 0.135),
+        (7, 21.0, 2, 77, 77, (0.37, 1.63), 0.21, 0.315),
+        (10, 30.0, 0, 0, 110, (0.1, 1.9), 0.3, 0.45),
+    ):
+        one, other = (
+            {name: scale_strength(kind, sign * magnitude / 10, SIZE) for name, kind in pool.items()} for sign in (-1, 1)
+        )
+        assert (other["rotate"], -one["rotate"]) == pytest.approx((turn, turn))
+        assert other["posterize"] == bits
+        assert int(np.ceil(other["solarize"])) == threshold  # no value lies between
+        assert int(other["solarize_add"]) == addition
+        assert all((one[name], other[name]) == pytest.approx(factors) for name in ENHANCED)
+        assert (other["shear_x"], -one["shear_y"]) == pytest.approx((slope, slope))
+        assert other["translate_x"] == pytest.approx(part * SIZE.width)
+        assert one["translate_y"] == pytest.approx(-part * SIZE.height)

@@ -30,8 +30,8 @@ def adjust_color(
         contrasted = mean + contrast * (saturated - mean)     mean: the clip's mean luminance, so that nothing flickers
         bright     = brightness * contrasted
 
-    All of it is one 3x4 matrix. The turn is one of YIQ's color plane: it keeps the luminance, which the usual turn of
-    HSV does not, and costs a tenth of it.
+    All of it is one 3x4 matrix. The turn is one of YIQ's color plane: it keeps the luminance, which the usual turn in
+    HSV does not.
 
     Args:
         clip: uint8 (time, height, width, channel).

@@ -137,8 +137,10 @@ def draw_augmentation(augmentation: Augmentation, size: Size, spec: InputSpec, g
 
 def _draw_looks(draw: Draw, augmentation: Augmentation, spec: InputSpec, generator: np.random.Generator) -> Draw:
     looks, operations, erasing = generator.spawn(3)
-    hue, rotation, grayscale, blurs, sigma = looks.random(5).tolist()
+    hue, rotation, grayscale, blurs, sigma, colors = looks.random(6).tolist()
     low, high = augmentation.blur_sigma
+    if colors >= augmentation.color_chance:
+        draw, hue = replace(draw, brightness=1.0, contrast=1.0, saturation=1.0), 0.5
     return replace(
         draw,
         hue=(2 * hue - 1) * augmentation.hue,

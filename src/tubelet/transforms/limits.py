@@ -6,7 +6,7 @@ from tubelet.errors import ConfigError, name_nearest
 
 __all__ = ["check_amounts"]
 
-SHARES = ("grayscale", "blur", "erasing", "mixing", "cutmix_share", "policy_chance")
+SHARES = ("color_chance", "grayscale", "blur", "erasing", "mixing", "cutmix_share", "policy_chance")
 AMOUNTS = {
     "hue": (0, 0.5, "0 is off, 0.1 is usual"),
     "rotation": (0, 180, "0 is off, 15 is usual"),

@@ -101,6 +101,9 @@ class Augmentation:
     hue: float = 0.0
     """Colors turn by up to this part of the whole circle to either side, 0..0.5; 0.1 is usual. 0, because color tells
     many classes apart."""
+    color_chance: float = 1.0
+    """Probability, 0..1, that brightness, contrast, saturation and hue of a clip are varied at all; 0.8 in ViViT's
+    training."""
     grayscale: float = 0.0
     """Probability, 0..1, of showing a clip in gray; 0.1 in ViViT's training."""
     rotation: float = 0.0

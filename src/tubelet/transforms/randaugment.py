@@ -6,7 +6,8 @@
     trivialaugment          torchvision's 14, over wide ranges      any of the 31
 
 The strings of timm and of VideoMAE translate so: `rand-m7-n4-mstd0.5-inc1` is `randaugment_increasing` with
-`policy_ops` 4, `policy_magnitude` 21, `policy_std` 1.5, `policy_chance` 0.5 (which timm does not write out).
+`policy_ops` 4, `policy_magnitude` 21, `policy_std` 1.5, `policy_chance` 0.5 (which timm does not write out). Resampling
+is bilinear here, bilinear or bicubic by chance there; what enters is `fill`, there the mean of ImageNet.
 
 Source: RandAugment, arXiv 1909.13719; TrivialAugment, arXiv 2103.10158; strengths of torchvision.transforms.v2 and of
 timm's `auto_augment.py`.
