@@ -157,7 +157,7 @@ def test_looks_are_drawn_as_often_and_as_strongly_as_asked():
 
 
 def test_a_clip_is_worked_through_in_portions_without_a_seam():
-    clip = torch.from_numpy(make_pixels(9, 200, 300))
+    clip = torch.from_numpy(make_pixels(9, 100, 200))
     assert clip[:4].numel() > PORTION
     sizes = []
     same = map_portions(lambda portion: (sizes.append(len(portion)), portion)[1], clip)

@@ -76,11 +76,9 @@ def erase(
     if not erasure.spread:
         hidden[:] = torch.tensor(erasure.levels).round().clamp(0, 255).to(torch.uint8)
         return output
-    ranks = np.frombuffer(np.random.default_rng(erasure.seed).bytes(hidden.numel()), np.uint8).reshape(
-        -1, clip.shape[-1]
-    )
+    generator = np.random.default_rng(erasure.seed)
     for channel, (level, spread) in enumerate(zip(erasure.levels, erasure.spread, strict=True)):
-        table = np.clip(np.rint(level + spread * NORMAL), 0, 255).astype(np.uint8)
-        noise = torch.from_numpy(table[ranks[:, channel]])
-        hidden[..., channel] = noise.reshape(hidden.shape[:3])
+        table = np.clip(np.rint(level + spread * NORMAL), 0, 255).astype(np.uint8).tobytes()
+        noise = bytearray(generator.bytes(hidden[..., channel].numel())).translate(table)
+        hidden[..., channel] = torch.frombuffer(noise, dtype=torch.uint8).reshape(hidden.shape[:3])
     return output

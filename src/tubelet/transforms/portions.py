@@ -8,8 +8,8 @@ from torch import Tensor
 
 __all__ = ["map_portions"]
 
-PORTION = 600_000
-"""Values at a time: four frames of 224x224 RGB.
+PORTION = 200_000
+"""Values at a time: one frame of 256x256 RGB.
 
 As floats they stay in the processor's cache and in memory that the process already has. A whole clip of floats is given
 back to the system after each step and asked for again, which takes up to half of the time.
