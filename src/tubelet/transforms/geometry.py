@@ -96,7 +96,8 @@ def augment(
         ([15, 14, 13], 1)
 
     Cost: 5 ms from 16 frames of 256x256 to 224x224 with flips, crop, brightness and contrast; 10 ms with saturation
-    and hue as well, 15 ms with rotation and erasing on top of that; 0.8 ms at 48x48 with the first of these and saturation (one core).
+    and hue as well, 15 ms with rotation and erasing on top of that; 0.8 ms for crop and colors from
+    64x64 to 48x48 (one core).
     """
     draw = draw_augmentation(augmentation, Size(*pixels.shape[1:3]), spec, generator)
     if draw.horizontal_flip:
