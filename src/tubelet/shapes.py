@@ -14,12 +14,13 @@ A tubelet is a small box of video: `tubelet = (frames, height_px, width_px)`.
       +--+--+--+ time
 """
 
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
 
-__all__ = ["Label", "Size", "Size3", "Task"]
+__all__ = ["Box", "Label", "Size", "Size3", "Task"]
 
 Task = Literal["classification", "multilabel"]
 """What labels mean: each clip is of one class, or each class is a question of its own, and a clip has any number."""
@@ -41,3 +42,17 @@ class Size3(NamedTuple):
     t: int
     h: int
     w: int
+
+
+@dataclass(frozen=True)
+class Box:
+    """Hold a rectangle of a picture in pixels, half-open: rows top to top + height."""
+
+    top: int
+    """First row."""
+    left: int
+    """First column."""
+    height: int
+    """Rows."""
+    width: int
+    """Columns."""

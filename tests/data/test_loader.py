@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from tubelet.data import dataset as dataset_module
 from tubelet.data.catalogue import open_data
 from tubelet.data.clip_cache import ClipCache
 from tubelet.data.dataset import ClipDataset
@@ -162,3 +163,50 @@ def test_workers_end_soon_after_a_parent_that_was_killed(tmp_path):
         assert int(parent.stdout.readline()) > 0
         parent.kill()
         parent.communicate(timeout=20)  # returns when the child, too, has let go of the pipe
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_repeated_clip_comes_differently_varied_and_is_decoded_once(manifest, workers, monkeypatch):
+    dataset = make_dataset(manifest)
+    opened = []
+    read = ClipDataset._read
+    monkeypatch.setattr(
+        ClipDataset, "_read", lambda self, index, *more: (opened.append(index), read(self, index, *more))[1]
+    )
+    order = EpochOrder(len(dataset), 5, seed=7, repeats=3)
+    batches = list(make_loader(dataset, order, LoaderOptions(batch=5, workers=workers)))
+    once = list(make_loader(make_dataset(manifest), EpochOrder(len(dataset), 5, seed=7), LoaderOptions(batch=5)))
+    assert len(batches) == len(once) == len(order)
+    for batch, plain in zip(batches, once, strict=True):
+        assert batch.indices.tolist() == plain.indices.repeat_interleave(3).tolist()
+        assert torch.equal(batch.clips[::3], plain.clips)
+        assert not torch.equal(batch.clips[1::3], plain.clips)
+        assert not torch.equal(batch.clips[1::3], batch.clips[2::3])
+    if workers == 0:
+        assert len(opened) == 2 * len(dataset)  # once for the repeats, once for the plain stream
+
+
+def test_a_repeat_shows_the_same_frames_whatever_was_read_before_it(manifest):
+    dataset = make_dataset(manifest)
+    in_turn = [dataset[(1, 4, turn)][1] for turn in range(2)]
+    alone = make_dataset(manifest)[(1, 4, 1)][1]
+    assert torch.equal(in_turn[1], alone)
+    assert torch.equal(dataset[(1, 4, 0)][1], in_turn[0])
+
+
+def test_clips_are_played_at_rates_in_the_range_and_all_else_is_drawn_as_without(manifest, monkeypatch):
+    dense = replace(SPEC, sampling="dense", stride=1)
+    plain, played = make_dataset(manifest), replace(make_dataset(manifest), speed=(0.5, 1.6))
+    plain.spec = played.spec = dense
+    speeds = []
+    monkeypatch.setattr(
+        dataset_module, "plan_at_speed", lambda info, *, speed, **more: speeds.append(speed) or np.zeros((1, 4), int)
+    )
+    for epoch in range(30):
+        for dataset in (plain, played):
+            dataset[(epoch, 0)]
+    assert set(speeds[::2]) == {1.0}
+    assert 0.5 <= min(speeds[1::2]) < 0.65
+    assert 1.3 < max(speeds[1::2]) <= 1.6
+    monkeypatch.setattr(dataset_module, "plan_at_speed", lambda info, *, speed, **more: np.zeros((1, 4), int))
+    assert torch.equal(plain[(3, 1)][1], played[(3, 1)][1])

@@ -41,7 +41,9 @@ def make_recipe(data: str, workers: int) -> Recipe:
         data=DataRecipe(source=data, workers=workers, cache_mb=50),
         model=ModelRecipe("vivit_nano_factorized_encoder", changes),
         input=InputSpec(frames=8, height=16, width=16, differences="append"),
-        augmentation=Augmentation(horizontal_flip=0.5, shift=0.2),
+        augmentation=Augmentation(
+            shift=0.2, hue=0.1, rotation=10.0, policy="randaugment", erasing=0.3, repeats=2, mixup=0.8, cutmix=1.0
+        ),
         training=TrainingRecipe(epochs=4, batch=4, accumulate=2, save_every_steps=3),
     )
 

@@ -6,6 +6,7 @@ import pytest
 
 from tubelet.errors import ConfigError
 from tubelet.transforms import Augmentation
+from tubelet.transforms.limits import check_amounts
 from tubelet.transforms.policy import FLIPS, find_pairs, swap_label, warn_of_mirrors
 from tubelet.video.synthetic.worlds import WORLDS
 
@@ -33,6 +34,17 @@ def test_the_policy_costs_no_torch():
         ("crop_ratio", (2.0, 1.0), "crop_ratio needs"),
         ("time_shift", 1.5, "time_shift must lie in 0..1 - found 1.5"),
         ("stretch", (0.0, 1.0), r"stretch needs 0 < least <= greatest - found \(0.0, 1.0\)"),
+        ("hue", 0.6, "must lie in 0..0.5 - found 0.6"),
+        ("rotation", float("nan"), "must lie in 0..180 - found nan"),
+        ("fill", 256, "must lie in 0..255 - found 256"),
+        ("policy_magnitude", 31.0, "must lie in 0..30 - found 31.0 - 9 is usual; timm counts to 10, so its m7 is 21"),
+        ("erasing", 2.0, "must lie in 0..1 - found 2.0"),
+        ("erasing_scale", (0.5, 1.2), r"needs 0 < least <= greatest <= 1 - found \(0.5, 1.2\)"),
+        ("speed", (0.0, 1.0), "speed needs 0 < least <= greatest"),
+        ("blur_sigma", (1.0, float("inf")), "blur_sigma needs"),
+        ("repeats", 0, "must lie in 1..64 - found 0"),
+        ("mixup", -0.1, "must be 0 or more - found -0.1"),
+        ("cutmix", float("inf"), "must be 0 or more - found inf"),
         ("horizontal_pairs", (("a", "a"),), "two different class names"),
         ("reversal_pairs", (("a", "b"), ("c", "a")), "names class 'a' twice"),
     ],
@@ -114,3 +126,32 @@ def test_every_flip_has_a_field_of_pairs():
     fields = Augmentation.__dataclass_fields__
     assert all(flip in fields and pairs in fields for flip, pairs in FLIPS.items())
     assert len(FLIPS) == sum(name.endswith("_pairs") for name in fields)
+
+
+def test_every_field_that_varies_clips_by_itself_is_listed_as_active():
+    how = {"shift_fill", "fill", "policy_ops", "policy_magnitude", "policy_std", "policy_chance", "blur_sigma"}
+    how |= {"erasing_scale", "erasing_ratio", "erasing_fill", "mixing", "cutmix_share", "color_chance", *FLIPS.values()}
+    values = {
+        "policy": "randaugment",
+        "repeats": 2,
+        "crop_scale": (0.5, 1.0),
+        "crop_ratio": (0.5, 1.0),
+        "speed": (0.5, 1.0),
+        "stretch": (0.5, 1.0),
+    }
+    for name in set(Augmentation.__dataclass_fields__) - how:
+        policy = Augmentation(**{"horizontal_flip": 0.0, name: values.get(name, 0.3)})
+        assert policy.list_active() == [name]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "near"),
+    [("policy", "rand-augment", "randaugment"), ("erasing_fill", "nois", "noise"), ("shift_fill", "edges", "edge")],
+)
+def test_a_choice_that_does_not_exist_is_named_with_the_nearest(field, value, near):
+    policy = Augmentation()
+    object.__setattr__(policy, field, value)  # past the checks of types that only run in tests
+    with pytest.raises(
+        ConfigError, match=f"augmentation.{field} must be one of .* found '{value}'; did you mean '{near}'"
+    ):
+        check_amounts(policy)

@@ -11,7 +11,7 @@ becomes a `BadSample` that travels with the batch and is counted.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -32,9 +32,9 @@ from tubelet.data.shards import open_member
 from tubelet.errors import DataError, FrameOutOfRange, VideoError
 from tubelet.shapes import Label
 from tubelet.video.clip import Pixels, VideoInfo
-from tubelet.video.sampling import plan
 from tubelet.video.source import Video
 from tubelet.video.spec import InputSpec
+from tubelet.video.speed import plan_at_speed
 from tubelet.video.volumes import VolumeView
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "find_span",
     "open_sample",
     "read_views",
+    "stack_labels",
 ]
 
 Clips = UInt8[Tensor, "..."] | Float32[Tensor, "..."]
@@ -110,6 +111,10 @@ class ClipDataset(Dataset[Item]):
         views: clips a sample; more than one only in evaluation.
         is_training: draw frames at random (per sample, epoch and seed) instead of at fixed places.
         cache: where decoded clips are kept for the next epoch; it changes no pixel.
+        speed: slowest and fastest rate at which clips are played, drawn for each; (1, 1) as recorded.
+
+    A key is (epoch, index), or (epoch, index, turn) for clips that come several times in a row: they are decoded once,
+    and prepared by another draw in each turn.
     """
 
     samples: Sequence[Sample]
@@ -121,18 +126,25 @@ class ClipDataset(Dataset[Item]):
     seed: int = 0
     decoder: str = "pyav"
     cache: ClipCache | None = None
+    speed: tuple[float, float] = (1.0, 1.0)
+    _recent: tuple[tuple[int, ...], list[Any]] = field(default=((), []), init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> Item:
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, ...]) -> Item:
+        epoch, index, *turn = key
         sample = self.samples[index]
         generator = np.random.default_rng([self.seed, epoch, index])
         label = self.manifest.target(sample)
         try:
             clips = []
-            for pixels in self._read(index, sample, generator):
+            is_known = any(turn) and self._recent[0] == (epoch, index)
+            views = self._recent[1] if is_known else self._read(index, sample, generator)
+            self._recent = ((epoch, index), views) if turn else ((), [])
+            if any(turn):
+                generator = np.random.default_rng([self.seed, *key])
+            for pixels in views:
                 clip, clip_label = self.prepare(pixels, label, generator)
                 clips.append(clip)
         except (VideoError, DataError) as error:
@@ -141,7 +153,14 @@ class ClipDataset(Dataset[Item]):
 
     def _read(self, index: int, sample: Sample, generator: np.random.Generator) -> list[Pixels] | list[Features]:
         """Return the pixels, or the features, of each view."""
-        choose = partial(plan, spec=self.spec, views=self.views, training=self.is_training, generator=generator)
+        choose = partial(
+            plan_at_speed,
+            spec=self.spec,
+            speed=self._draw_speed(generator),
+            views=self.views,
+            training=self.is_training,
+            generator=generator,
+        )
         if sample.features is not None:
             return read_features(
                 sample, self.spec, views=self.views, training=self.is_training, generator=generator
@@ -156,6 +175,11 @@ class ClipDataset(Dataset[Item]):
             rows = choose(part)
             whole = self._keep(index, video, part, first) if sample.row is None else None
             return read_views(video, rows + first) if whole is None else [whole[row] for row in rows]
+
+    def _draw_speed(self, generator: np.random.Generator) -> float:
+        """Draw the logarithm of the rate evenly, by a child of the generator, so that all else is drawn as without."""
+        child = generator.spawn(1)[0]
+        return 1.0 if self.speed == (1.0, 1.0) else float(np.exp(child.uniform(*np.log(self.speed))))
 
     def _keep(self, index: int, video: Video, part: VideoInfo, first: int) -> Pixels | None:
         """Decode every frame of the labelled part where there is room to keep them; a damaged clip is not kept.
@@ -215,14 +239,15 @@ def collate(items: list[Item], spec: InputSpec) -> Batch:
         clips = torch.cat(rows)
     return Batch(
         clips=clips,
-        labels=_stack_labels([label for _, _, label in good]),
+        labels=stack_labels([label for _, _, label in good]),
         indices=torch.tensor([index for index, _, _ in good], dtype=torch.int64),
         bad=bad,
         lengths=lengths,
     )
 
 
-def _stack_labels(labels: list[Label]) -> Int64[Tensor, " sample"] | Bool[Tensor, "sample classes"]:
+def stack_labels(labels: list[Label]) -> Int64[Tensor, " sample"] | Bool[Tensor, "sample classes"]:
+    """Put the labels of samples together: indices, or for each class whether they have it."""
     if labels and isinstance(labels[0], np.ndarray):
         return torch.from_numpy(np.stack(labels))
     return torch.tensor(labels, dtype=torch.int64)

@@ -52,7 +52,7 @@ class LoaderOptions:
     """Seconds that a batch may take a worker before the run stops."""
 
 
-class EpochOrder(Sampler[list[tuple[int, int]]]):
+class EpochOrder(Sampler[list[tuple[int, ...]]]):
     """Give the batches of one epoch after another, each epoch in an order of its own, from any batch on.
 
     Args:
@@ -60,6 +60,7 @@ class EpochOrder(Sampler[list[tuple[int, int]]]):
         batch: samples in one batch; the last one may be smaller.
         seed: with the epoch, all that the order depends on; None keeps the samples in place.
         share: takes this process's part of a batch, where several processes share each.
+        repeats: times that each sample of a batch comes in it, one after the other.
     """
 
     def __init__(
@@ -68,11 +69,13 @@ class EpochOrder(Sampler[list[tuple[int, int]]]):
         batch: int,
         seed: int | None,
         share: Callable[[Sequence[int]], Sequence[int]] = lambda whole: whole,
+        repeats: int = 1,
     ) -> None:
         self.count = count
         self.batch = batch
         self.seed = seed
         self.share = share
+        self.repeats = repeats
         self.epoch = 0
         self.first_batch = 0
 
@@ -84,12 +87,14 @@ class EpochOrder(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return -(-self.count // self.batch) - self.first_batch
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
         order = np.arange(self.count)
         if self.seed is not None:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
         for first in range(self.first_batch * self.batch, self.count, self.batch):
-            yield [(self.epoch, index) for index in self.share(order[first : first + self.batch].tolist())]
+            turns = [()] if self.repeats == 1 else [(turn,) for turn in range(self.repeats)]
+            own = self.share(order[first : first + self.batch].tolist())
+            yield [(self.epoch, index, *turn) for index in own for turn in turns]
 
 
 class ClipLoader:
@@ -233,7 +238,7 @@ class _Signed(Dataset[Item]):
         self._dataset = dataset
         self._desk = desk
 
-    def __getitem__(self, key: tuple[int, int]) -> Item:
+    def __getitem__(self, key: tuple[int, ...]) -> Item:
         worker = get_worker_info()
         if worker is None:
             return self._dataset[key]

@@ -5,7 +5,14 @@ from dataclasses import dataclass, field
 
 from tubelet.config.fields import list_types
 from tubelet.errors import ConfigError
-from tubelet.recipes.recipe import AdamWRecipe, DataRecipe, Recipe, ScheduleRecipe, check_fixed_fields
+from tubelet.recipes.recipe import (
+    AdamWRecipe,
+    DataRecipe,
+    Recipe,
+    ScheduleRecipe,
+    check_fixed_fields,
+    check_variations,
+)
 from tubelet.transforms.policy import FLIPS, Augmentation
 from tubelet.video.spec import InputSpec
 
@@ -131,6 +138,12 @@ class PretrainingRecipe:
             raise ConfigError(
                 f"augmentation.{named[0]} swaps labels - pre-training looks at none - remove it; flips work without."
             )
+        if self.augmentation.mixes:
+            raise ConfigError(
+                f"augmentation.mixup and cutmix blend clips with their labels - found {self.augmentation.mixup} and "
+                f"{self.augmentation.cutmix}, and pre-training looks at no label - set both to 0."
+            )
+        check_variations(self.augmentation, self.input)
 
 
 AnyRecipe = Recipe | PretrainingRecipe

@@ -17,6 +17,7 @@ __all__ = [
     "ScheduleRecipe",
     "TrainingRecipe",
     "check_fixed_fields",
+    "check_variations",
 ]
 
 
@@ -102,6 +103,25 @@ def check_fixed_fields(changes: Mapping[str, object]) -> None:
     for name in ("name", "num_classes"):
         if name in changes:
             raise ConfigError(f"model.changes cannot change '{name}' - the data or model.name decides it - remove it.")
+
+
+def check_variations(augmentation: Augmentation, spec: InputSpec) -> None:
+    """Make sure that nothing is wished for that the model's clips cannot show.
+
+    Raises:
+        ConfigError: the hue of clips without color, or the speed of clips that show the whole video at any speed.
+    """
+    for name in ("hue", "grayscale"):
+        if getattr(augmentation, name) and spec.channels != 3:
+            raise ConfigError(
+                f"augmentation.{name} needs clips of three channels - found {getattr(augmentation, name)} with "
+                f"input.channels {spec.channels} - set it to 0."
+            )
+    if augmentation.speed != (1.0, 1.0) and spec.sampling not in ("dense", "first"):
+        raise ConfigError(
+            f"augmentation.speed cannot be seen in clips that spread over the whole video - found {augmentation.speed} "
+            f"with input.sampling {spec.sampling} - set input.sampling to dense, or speed to (1, 1)."
+        )
 
 
 @dataclass(frozen=True)
@@ -232,3 +252,4 @@ class Recipe:
                 "input.kind features - leave them out (0, or 1 to 1 for crop_scale and crop_ratio); "
                 "input_dropout of the model varies features."
             )
+        check_variations(self.augmentation, self.input)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name for it
@@ -15,6 +16,7 @@ from tubelet.metrics import Ranking
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.optimizer import Schedule
 from tubelet.training.step import Outcome, Stepper, autocast
+from tubelet.transforms.mixing import mix_batch
 
 __all__ = ["Classification", "MultilabelClassification", "Totals", "train_epoch", "validate"]
 
@@ -80,9 +82,22 @@ class Classification:
 
     def compute_loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Return the cross-entropy of the clips, and how many have their highest score at their label."""
-        logits, labels = _compute_logits(self.classifier, self.recipe, batch)
+        logits, labels = self._compute_logits(batch)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.optimizer.label_smoothing)
         return loss, _count_right(logits.detach(), batch)
+
+    def _compute_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return float32 logits, and the labels on their device: shares of classes where clips are mixed."""
+        device = self.classifier.device
+        clips, labels = batch.clips, batch.labels.to(device, non_blocking=True)
+        if self.recipe.augmentation.mixes:
+            # As the seed says that was set for this step: again the same when a run goes on.
+            generator = np.random.default_rng(torch.initial_seed())
+            clips = clips.to(device, non_blocking=True)
+            clips, labels = mix_batch(clips, labels, len(self.classifier.classes), self.recipe.augmentation, generator)
+        with autocast(self.recipe.training.precision, device):
+            logits = self.classifier.compute_logits(clips, batch.lengths)
+        return logits.float(), labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,16 +106,9 @@ class MultilabelClassification(Classification):
 
     def compute_loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Return the binary cross-entropy, its mean over clips and classes; no clip is right or wrong as a whole."""
-        logits, labels = _compute_logits(self.classifier, self.recipe, batch)
+        logits, labels = self._compute_logits(batch)
         smoothing = self.recipe.optimizer.label_smoothing
         return F.binary_cross_entropy_with_logits(logits, labels.float() * (1 - smoothing) + smoothing / 2), 0
-
-
-def _compute_logits(classifier: Classifier, recipe: Recipe, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return float32 logits, and the labels on their device."""
-    with autocast(recipe.training.precision, classifier.device):
-        logits = classifier.compute_logits(batch.clips, batch.lengths)
-    return logits.float(), batch.labels.to(logits.device, non_blocking=True)
 
 
 def _count_right(scores: Tensor, batch: Batch) -> int:

@@ -44,7 +44,7 @@ CHECKPOINTS = ("last.ckpt", "last.ckpt.next", "previous.ckpt")
 OWN_FILES = (
     *("config.yaml", "splits.csv", "metrics.csv", "log.jsonl", "bad_samples.jsonl", "failure.ckpt", *CHECKPOINTS),
     *("report.json", "evaluation.json", "classification_report.txt", "confusion.json", "predictions.csv"),
-    *("curves.png", "class_distribution.png", "confusion.png", "reconstruction.png"),
+    *("curves.png", "class_distribution.png", "confusion.png", "reconstruction.png", "augmentations.png"),
 )
 """What a run may write: all that `--overwrite` may remove."""
 COMMANDS: Mapping[type[AnyRecipe], str] = {Recipe: "train", PretrainingRecipe: "pretrain"}

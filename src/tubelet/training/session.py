@@ -30,6 +30,7 @@ from tubelet.training.failures import FailurePolicy
 from tubelet.training.interruption import Interruption
 from tubelet.training.loop import Totals, train_epoch
 from tubelet.training.optimizer import Schedule, make_optimizer, make_schedule
+from tubelet.training.preview import draw_augmentations
 from tubelet.training.progress import Listener, Silent
 from tubelet.training.ranks import ALONE, Ranks
 from tubelet.training.run import Progress, Run, save_checkpoint
@@ -96,9 +97,8 @@ class Session(ABC, Generic[R]):
     def execute(self, *, is_resumed: bool) -> None:
         """Train to the last epoch, or until patience ends."""
         training = self.recipe.training
-        self.order = EpochOrder(
-            len(self.manifest.select("train")), training.batch, training.seed, self.ranks.take_share
-        )
+        count, repeats = len(self.manifest.select("train")), self.recipe.augmentation.repeats
+        self.order = EpochOrder(count, training.batch, training.seed, self.ranks.take_share, repeats)
         self.num_batches = len(self.order)
         schedule = make_schedule(self.recipe.optimizer, -(-self.num_batches // training.accumulate), training.epochs)
         self._log("start", resumed=is_resumed, clips=self.order.count, classes=len(self.manifest.classes))
@@ -156,7 +156,12 @@ class Session(ABC, Generic[R]):
             is_training=True,
             seed=recipe.training.seed,
             decoder=recipe.data.decoder,
+            speed=recipe.augmentation.speed,
         )
+        is_new = not (self.progress.epoch or self.progress.batch)
+        if recipe.augmentation.list_active() and is_new and self.ranks.is_main:
+            path = self.run.folder / "augmentations.png"
+            draw_augmentations(train_set, next(iter(self.order)), recipe.augmentation, path)
         val_set = self._make_held_out("val")
         val_loader = None
         if len(val_set):

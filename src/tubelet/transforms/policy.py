@@ -16,6 +16,7 @@ from jaxtyping import Int64
 
 from tubelet.errors import ConfigError, name_nearest
 from tubelet.shapes import Label
+from tubelet.transforms.limits import check_amounts
 
 __all__ = ["FLIPS", "Augmentation", "Pairs", "find_pairs", "swap_label", "warn_of_mirrors"]
 
@@ -106,14 +107,68 @@ class Augmentation:
     saturation: float = 0.0
     """Distances from each pixel's own luminance are multiplied by a factor from [1 - saturation, 1 + saturation]; clips
     without three channels are left alone."""
+    hue: float = 0.0
+    """Colors turn by up to this part of the whole circle to either side, 0..0.5; 0.1 is usual. 0, because color tells
+    many classes apart."""
+    color_chance: float = 1.0
+    """Probability, 0..1, that brightness, contrast, saturation and hue of a clip are varied at all; 0.8 in ViViT's
+    training."""
+    grayscale: float = 0.0
+    """Probability, 0..1, of showing a clip in gray; 0.1 in ViViT's training."""
+    rotation: float = 0.0
+    """Greatest turn to either side, in degrees, 0..180; 15 is usual. 0, because it costs sharpness and time."""
+    fill: int = 0
+    """Gray level, 0..255, of what enters beyond the picture's end where it is turned, sheared or moved; black, as in
+    torchvision. 114 is near the mean of photographs."""
+    policy: Literal["none", "randaugment", "randaugment_increasing", "trivialaugment"] = "none"
+    """Operations drawn from a pool: torchvision's RandAugment, timm's (as VideoMAE fine-tunes: increasing), or
+    TrivialAugment. none, because they change colors and places together, which small sets seldom forgive."""
+    policy_ops: int = 2
+    """Operations that RandAugment draws for each clip, 1..16; timm calls it n. TrivialAugment draws one."""
+    policy_magnitude: float = 9.0
+    """Strength of RandAugment, 0..30; 9 is torchvision's. timm counts to 10: its m7 is 21. TrivialAugment takes any."""
+    policy_std: float = 0.0
+    """Standard deviation of that strength, on the same scale; timm's mstd0.5 is 1.5."""
+    policy_chance: float = 1.0
+    """Probability, 0..1, with which each operation that RandAugment drew is carried out; timm takes 0.5."""
+    blur: float = 0.0
+    """Probability, 0..1, of a Gaussian blur."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Least and greatest standard deviation of the blur, in pixels of the model's picture."""
+    erasing: float = 0.0
+    """Probability, 0..1, of hiding a rectangle, the same in all frames; 0.25 where VideoMAE is fine-tuned."""
+    erasing_scale: tuple[float, float] = (0.02, 0.33)
+    """Least and greatest share of the picture that the rectangle hides, 0..1; the choice of the paper."""
+    erasing_ratio: tuple[float, float] = (0.3, 3.3)
+    """Least and greatest height over width of the rectangle; the choice of the paper."""
+    erasing_fill: Literal["noise", "mean", "value"] = "noise"
+    """What hides it: noise of the model's own mean and deviation, its mean, or the gray level `fill`. Noise was best in
+    the paper."""
+    speed: tuple[float, float] = (1.0, 1.0)
+    """Slowest and fastest rate at which clips are played, 1 as recorded; (0.8, 1.25) is gentle. For dense sampling:
+    other clips show the whole video at any speed."""
+    repeats: int = 1
+    """Times that each clip of a batch appears in it, differently varied, decoded once; batches grow by as much. 2 where
+    VideoMAE is fine-tuned: better gradients where decoding is slow or batches are small."""
+    mixup: float = 0.0
+    """Alpha of MixUp, which blends clips of a batch and their labels; shares are drawn from Beta(alpha, alpha). 0 is
+    off, 0.8 is usual for long trainings."""
+    cutmix: float = 0.0
+    """Alpha of CutMix, which sets a rectangle of one clip into another; 0 is off, 1.0 is usual."""
+    mixing: float = 1.0
+    """Probability, 0..1, that a batch is mixed at all, where `mixup` or `cutmix` is on."""
+    cutmix_share: float = 0.5
+    """Probability, 0..1, of CutMix where both are on; MixUp takes the rest."""
 
     def list_active(self) -> list[str]:
         """Name the fields that vary clips; those that only say how (pairs, fill) do nothing by themselves."""
-        amounts = (*FLIPS, "shift", "time_shift", "brightness", "contrast", "saturation")
-        ranges = ("crop_scale", "crop_ratio", "stretch")
-        return [name for name in amounts if getattr(self, name)] + [
-            name for name in ranges if getattr(self, name) != (1.0, 1.0)
-        ]
+        colors = ("brightness", "contrast", "saturation", "hue", "grayscale")
+        amounts = (*FLIPS, "shift", "time_shift", *colors, "rotation", "blur", "erasing", "mixup", "cutmix")
+        ranges = ("crop_scale", "crop_ratio", "stretch", "speed")
+        active = [name for name in amounts if getattr(self, name)]
+        active += [name for name in ranges if getattr(self, name) != (1.0, 1.0)]
+        active += ["policy"] if self.policy != "none" else []
+        return active + (["repeats"] if self.repeats > 1 else [])
 
     def __post_init__(self) -> None:
         for flip, pairs in FLIPS.items():
@@ -139,10 +194,7 @@ class Augmentation:
                     f"augmentation.{name} needs 0 < least <= greatest - found {getattr(self, name)} - "
                     "give factors, such as (0.75, 1.333)."
                 )
-        if self.shift_fill not in ("edge", "wrap"):
-            raise ConfigError(
-                f"augmentation.shift_fill must be 'edge' or 'wrap' - found '{self.shift_fill}' - choose one of the two."
-            )
+        check_amounts(self)
 
     def _check_share(self, name: str) -> None:
         value = getattr(self, name)
@@ -153,6 +205,11 @@ class Augmentation:
     def crops(self) -> bool:
         """Tell whether clips are cropped at random at all."""
         return self.crop_scale != (1.0, 1.0) or self.crop_ratio != (1.0, 1.0)
+
+    @property
+    def mixes(self) -> bool:
+        """Tell whether the clips of a batch are mixed with each other."""
+        return self.mixup > 0 or self.cutmix > 0
 
     def check_classes(self, classes: Sequence[str]) -> None:
         """Make sure that every class named in a pair exists; call it once before training.
