@@ -128,12 +128,20 @@ class Stepper:
                 self._forget(buffers)
                 self.on_failure(failure, held)
                 return []
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self._move(len(held[0][1].labels))
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.follow(self.task.model)
         return outcomes
+
+    def _move(self, count: int) -> None:
+        """Move the weights; a lack of memory here ends the training, because some of them may have moved already."""
+        try:
+            with _explain_memory():
+                self.scaler.step(self.optimizer)
+        except _OutOfMemory as error:
+            raise TrainingError(_advise(self.recipe, self._part or count, str(error))) from None
+        self.scaler.update()
 
     def _forget(self, buffers: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Undo what a step that was not taken has left behind: gradients, and the running statistics of norms."""
