@@ -216,6 +216,13 @@ def test_five_failures_in_a_row_end_the_run_whatever_its_recipe_says(recipe, tmp
         train(recipe=recipe, name="bad", runs=tmp_path)
 
 
+def test_failures_with_good_steps_between_them_do_not_end_the_run(recipe, tmp_path, poisoned):
+    poisoned |= {(epoch, 0) for epoch in range(6)}
+    recipe = replace(recipe, training=replace(recipe.training, on_failure="skip", epochs=6))
+    with pytest.warns(UserWarning, match="left out"):
+        train(recipe=recipe, name="odd", runs=tmp_path)
+
+
 def test_replay_names_the_module_the_weights_and_the_clips(recipe, tmp_path, capsys, monkeypatch):
     whole = Stepper.take
 

@@ -183,7 +183,8 @@ class Stepper:
             torch.cuda.empty_cache()
         self._part = -(-part // 2)
         self.on_remark(
-            f"out of memory with {part} clips at a time: from now on {self._part}; batches and results stay the same"
+            f"out of memory with {part} clips at a time: from now on {self._part}; steps stay the same, but for "
+            "dropout and batch norm"
         )
 
 
