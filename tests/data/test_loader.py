@@ -135,6 +135,7 @@ def compute(_batch):
 
 @pytest.mark.parametrize(("act", "says"), [(_die, r"died \(killed by SIGKILL\)"), (_hang, "no batch came within 1 s")])
 def test_a_worker_that_dies_or_hangs_names_its_clip(manifest, act, says):
+    others = set(multiprocessing.active_children())
     samples = manifest.select("test")
     samples = sorted(samples, key=manifest.label_index)
     first = next(sample for sample in samples if manifest.label_index(sample) == 1)
@@ -145,8 +146,9 @@ def test_a_worker_that_dies_or_hangs_names_its_clip(manifest, act, says):
     assert first.source in str(caught.value)
     assert str(caught.value).count(".mp4") == 1
     for child in multiprocessing.active_children():
-        child.join(10)
-    assert not multiprocessing.active_children()  # one that hangs would keep this program from ending
+        if child not in others:
+            child.join(10)
+    assert set(multiprocessing.active_children()) <= others  # one that hangs would keep this program from ending
 
 
 def _live(parent):
