@@ -21,6 +21,7 @@ import pytest
 import webdataset
 from PIL import Image
 
+from medical import make_phantom, write_nifti
 from planted import encode, turn
 from run_command import run
 from small_run import write_clip
@@ -242,6 +243,20 @@ def test_clips_that_cannot_be_read_are_listed_and_left_out(tmp_path, table, caps
         clip.write_bytes(b"no video at all")
     with pytest.raises(DataError, match="none of its 7 clips can be read"):
         make_edition(table, tmp_path / "none", Encoding(gop=4), workers=1)
+
+
+@pytest.mark.parametrize("rendition", [Encoding(gop=4), FrameStore(4, store="npz")])
+def test_volumes_are_refused_because_their_numbers_would_be_lost(tmp_path, rendition):
+    pytest.importorskip("nibabel")
+    for label in ("a", "b"):
+        (tmp_path / "scans" / label).mkdir(parents=True)
+        write_nifti(tmp_path / "scans" / label / "v.nii", make_phantom())
+    np.savez(tmp_path / "v.npz", x=np.zeros((2, 8, 32, 32), np.int16), y=np.array([0, 1]))
+    for source in ("scans", "v.npz"):
+        with pytest.raises(DataError, match="none of its 2 clips"):
+            make_edition(tmp_path / source, tmp_path / f"out-{source}", rendition, workers=1)
+        bad = (tmp_path / f"out-{source}" / "bad_samples.jsonl").read_text()
+        assert bad.count("is a volume, whose numbers and spacing would be lost") == 2
 
 
 def test_another_wish_in_the_same_folder_is_refused(tmp_path, table):

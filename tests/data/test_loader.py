@@ -1,5 +1,7 @@
 """Hold that batches are the same for any number of workers and any cache, and that no worker dies in silence."""
 
+import importlib.util
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -17,10 +19,11 @@ import pytest
 import torch
 
 from tubelet.data import dataset as dataset_module
+from tubelet.data import loader
 from tubelet.data.catalogue import open_data
 from tubelet.data.clip_cache import ClipCache
 from tubelet.data.dataset import ClipDataset
-from tubelet.data.loader import EpochOrder, LoaderOptions, make_loader
+from tubelet.data.loader import EpochOrder, LoaderOptions, _follow, make_loader
 from tubelet.errors import ConfigError, DataError
 from tubelet.evaluation.evaluate import prepare_evaluation
 from tubelet.recipes.recipe import Recipe
@@ -51,11 +54,11 @@ def make_dataset(manifest):
 def read_epochs(manifest, *, between=lambda: None, **options):
     dataset = make_dataset(manifest)
     order = EpochOrder(len(dataset), 5, seed=7)
-    loader = make_loader(dataset, order, LoaderOptions(batch=5, **options))
+    batches = make_loader(dataset, order, LoaderOptions(batch=5, **options))
     stream = []
     for epoch in range(2):
         order.start(epoch)
-        stream += [(batch.indices.tolist(), batch.labels.tolist(), batch.clips.clone()) for batch in loader]
+        stream += [(batch.indices.tolist(), batch.labels.tolist(), batch.clips.clone()) for batch in batches]
         between()
     return stream
 
@@ -133,15 +136,42 @@ def compute(_batch):
 
 @pytest.mark.parametrize(("act", "says"), [(_die, r"died \(killed by SIGKILL\)"), (_hang, "no batch came within 1 s")])
 def test_a_worker_that_dies_or_hangs_names_its_clip(manifest, act, says):
+    others = set(multiprocessing.active_children())
     samples = manifest.select("test")
     samples = sorted(samples, key=manifest.label_index)
     first = next(sample for sample in samples if manifest.label_index(sample) == 1)
     dataset = ClipDataset(samples, manifest, SPEC, partial(_prepare_or, act))
-    loader = make_loader(dataset, EpochOrder(len(samples), 2, None), LoaderOptions(batch=2, workers=1, timeout_s=1))
+    batches = make_loader(dataset, EpochOrder(len(samples), 2, None), LoaderOptions(batch=2, workers=1, timeout_s=1))
     with pytest.raises(DataError, match=says) as caught:
-        deque(map(compute, loader))
+        deque(map(compute, batches))
     assert first.source in str(caught.value)
     assert str(caught.value).count(".mp4") == 1
+    for child in multiprocessing.active_children():
+        if child not in others:
+            child.join(10)
+    assert set(multiprocessing.active_children()) <= others  # one that hangs would keep this program from ending
+
+
+def _live(parent):
+    _follow(0, parent)
+    time.sleep(3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_worker_lives_on_whatever_process_began_it(method):
+    worker = multiprocessing.get_context(method).Process(target=_live, args=(os.getpid(),))
+    worker.start()
+    worker.join(60)
+    assert worker.exitcode == 0
+
+
+def test_signals_that_windows_lacks_are_not_needed(monkeypatch):
+    for name in ("SIGKILL", "SIGBUS", "SIGUSR1", "SIGCHLD"):
+        monkeypatch.delattr(signal, name, raising=False)
+    spec = importlib.util.spec_from_file_location("loader_elsewhere", loader.__file__)
+    monkeypatch.setitem(sys.modules, spec.name, importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(sys.modules[spec.name])
 
 
 def test_workers_end_soon_after_a_parent_that_was_killed(tmp_path):

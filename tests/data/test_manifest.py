@@ -341,6 +341,12 @@ def test_an_overlap_is_seen_behind_a_shorter_part(tmp_path):
         read_manifest(table(tmp_path, f"path,label,start_s,end_s\n{rows}"))
 
 
+def test_a_part_that_is_listed_twice_is_seen_within_a_longer_one(tmp_path):
+    rows = "a.mp4,run,0,9\na.mp4,run,1,2\na.mp4,run,1,2\n"
+    with pytest.raises(DataError, match=r"line 4: .*listed twice .line 3"):
+        read_manifest(table(tmp_path, f"path,label,start_s,end_s\n{rows}"))
+
+
 def test_parts_that_touch_may_differ_in_label_and_split(tmp_path):
     put(tmp_path, "a.mp4")
     rows = "a.mp4,run,train,0,4\na.mp4,sit,train,4,9\na.mp4,run,test,9,\n"

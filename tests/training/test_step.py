@@ -1,21 +1,25 @@
 """Hold that a step is taken whole or not at all: without memory in parts, without numbers not, and that both repeat."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from run_command import run as run_command
 from tubelet import train
 from tubelet.classifier import Classifier
 from tubelet.data.dataset import Batch
-from tubelet.errors import TrainingError
+from tubelet.errors import Interrupted, TrainingError
 from tubelet.models import create_model
 from tubelet.recipes.recipe import DataRecipe, ModelRecipe, OptimizerRecipe, Recipe, TrainingRecipe
 from tubelet.training.averaging import WeightAverage
 from tubelet.training.loop import Classification
+from tubelet.training.progress import Quiet
 from tubelet.training.replay import replay
 from tubelet.training.run import load_checkpoint
 from tubelet.training.step import Failure, Stepper
@@ -89,6 +93,20 @@ def test_without_leave_to_take_parts_a_lack_of_memory_says_which_numbers_to_take
             step(make_task(Poor, auto_microbatch=True), make_batch())
     finally:
         Poor.most = before
+
+
+class Heavy(torch.optim.SGD):
+    """Run out of memory while the weights move, as AdamW may in its first step."""
+
+    def step(self, closure=None):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GB")
+
+
+def test_a_lack_of_memory_while_the_weights_move_ends_the_training_in_words():
+    task = make_task(auto_microbatch=True)
+    stepper = Stepper(task, Heavy(task.model.parameters(), lr=1.0), task.recipe)
+    with pytest.raises(TrainingError, match="memory is out: CUDA out of memory"):
+        stepper.take([(0, make_batch())], 0)
 
 
 def test_a_step_that_is_left_out_leaves_nothing_behind():
@@ -198,6 +216,13 @@ def test_five_failures_in_a_row_end_the_run_whatever_its_recipe_says(recipe, tmp
         train(recipe=recipe, name="bad", runs=tmp_path)
 
 
+def test_failures_with_good_steps_between_them_do_not_end_the_run(recipe, tmp_path, poisoned):
+    poisoned |= {(epoch, 0) for epoch in range(6)}
+    recipe = replace(recipe, training=replace(recipe.training, on_failure="skip", epochs=6))
+    with pytest.warns(UserWarning, match="left out"):
+        train(recipe=recipe, name="odd", runs=tmp_path)
+
+
 def test_replay_names_the_module_the_weights_and_the_clips(recipe, tmp_path, capsys, monkeypatch):
     whole = Stepper.take
 
@@ -226,6 +251,14 @@ def test_replay_names_the_module_the_weights_and_the_clips(recipe, tmp_path, cap
         replay(tmp_path / "good")
 
 
+class Stopping(Quiet):
+    """Ask the run to stop in the middle of its first epoch."""
+
+    def on_step(self, epoch, done, num_batches, totals):
+        if (epoch, done) == (0, 2):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_the_average_is_what_is_kept_and_survives_an_interruption(recipe, tmp_path):
     recipe = replace(recipe, optimizer=replace(recipe.optimizer, ema=0.9))
     train(recipe=recipe, name="whole", runs=tmp_path)
@@ -233,3 +266,26 @@ def test_the_average_is_what_is_kept_and_survives_an_interruption(recipe, tmp_pa
     assert state["average"]["steps"] == 8
     values = state["average"]["values"]
     assert any(not torch.equal(values[name], value) for name, value in state["model"].items())
+    if state["progress"]["best_epoch"] == 1:
+        kept = load_file(tmp_path / "whole" / "model" / "model.safetensors")
+        assert all(torch.equal(kept[name], value) for name, value in values.items() if name in kept)
+    with pytest.raises(Interrupted):
+        train(recipe=recipe, name="stopped", runs=tmp_path, listener=Stopping())
+    train(recipe=recipe, name="stopped", runs=tmp_path, resume=True)
+    resumed = load_checkpoint(tmp_path / "stopped" / "last.ckpt")["average"]
+    assert resumed["steps"] == 8
+    assert all(torch.equal(values[name], value) for name, value in resumed["values"].items())
+
+
+def test_the_average_begins_with_the_weights_that_training_starts_from(recipe, tmp_path):
+    train(recipe=recipe, name="first", runs=tmp_path, training__epochs=1)
+    source = tmp_path / "first" / "model"
+    train(
+        recipe=replace(recipe, optimizer=replace(recipe.optimizer, ema=0.9, lr=1e-12)),
+        name="second",
+        runs=tmp_path,
+        training__epochs=1,
+        model__weights=str(source),
+    )
+    before, after = (load_file(path / "model.safetensors") for path in (source, tmp_path / "second" / "model"))
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)

@@ -1,6 +1,7 @@
 """Find samples that show the same pixels and say different things about them."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from tubelet.data.sample import Problem, Sample
 
@@ -18,7 +19,9 @@ def compare_parts(samples: Sequence[Sample]) -> Iterator[Problem]:
         # In order of their beginnings, only a part that ends late can reach into those after it: keep the latest.
         ordered = sorted(parts, key=lambda sample: (sample.span_s, sample.line or 0))
         latest = ordered[0]
-        for sample in ordered[1:]:
+        for before, sample in pairwise(ordered):
+            if before is not latest and before.span_s == sample.span_s:  # both lie within the latest, unlike it
+                yield from _compare(before, sample)
             if sample.span_s[0] < latest.span_s[1]:
                 yield from _compare(latest, sample)
             if sample.span_s[1] > latest.span_s[1]:

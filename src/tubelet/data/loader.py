@@ -161,10 +161,11 @@ class ClipLoader:
         if dead:
             ending = ends[dead[0].pid]
             what, rows = f"a process that reads clips died ({_name_end(ending)})", dead
-            advice = _ADVICE.get(ending, "leave that clip out")
+            advice = _ADVICE.get(_name_end(ending), "leave that clip out")
         elif _is_timeout(error):
             what, rows = f"no batch came within {self._options.timeout_s} s", self._desk.read()
             advice = "leave that clip out, or raise data.timeout_s where the disk is slow"
+            self._end_workers()
         else:
             return error
         busy = sorted((row for row in rows if row.index != _IDLE), key=lambda row: row.since_s)
@@ -172,6 +173,13 @@ class ClipLoader:
             f"{self._dataset.samples[row.index].name!r} ({time.monotonic() - row.since_s:.0f} s)" for row in busy
         ] or ["no clip: it was between two"]
         return DataError(f"cannot go on reading - {what} while it read {', '.join(names)} - {advice}.")
+
+    def _end_workers(self) -> None:
+        """End the workers for good: one that hangs hears no gentler signal, and Python would wait for it at its end."""
+        own = {row.pid for row in self._desk.read()}
+        for child in self._children:
+            if child.pid in own:
+                child.kill()
 
 
 def _is_timeout(error: RuntimeError) -> bool:
@@ -186,8 +194,9 @@ def _end_later(number: int, _frame: object) -> None:
 
 
 _ADVICE = {
-    -signal.SIGKILL: "if memory ran out, lower data.workers or data.cache_mb; else leave that clip out",
-    -signal.SIGBUS: "shared memory is full: give the container more (docker run --shm-size 8g), or set data.workers 0",
+    "killed by SIGKILL": "if memory ran out, lower data.workers or data.cache_mb; else leave that clip out",
+    "killed by SIGBUS": "shared memory is full: give the container more (docker run --shm-size 8g), or set "
+    "data.workers 0",
 }
 """What to do about a worker that ended so; both signals have little to do with the clip in most cases."""
 
@@ -260,6 +269,9 @@ def _follow(_worker: int, parent: int) -> None:
             signal.signal(getattr(signal, name), _end_later)
 
     def watch() -> None:
+        owner = multiprocessing.parent_process()
+        if os.getppid() != parent and owner is not None:  # begun by a fork server, which outlives the parent
+            owner.join()
         while os.getppid() == parent:
             time.sleep(_POLL_S)
         os._exit(1)

@@ -52,7 +52,8 @@ def measure_files(sample: Sample) -> int:
         suffix = _find_suffix(file)
         if suffix not in VIDEO_SUFFIXES | IMAGE_SUFFIXES | {".npz"}:
             raise DataError(
-                f"cannot pack '{sample.name}' - '{suffix}' is no ending of a clip - rename it, or add --gop 12."
+                f"cannot pack '{sample.name}' - '{suffix}' is no ending of a video - rename it, or add --gop 12; "
+                "volumes cannot be packed."
             )
         store = open_file(file)
         total_bytes += store.size_bytes

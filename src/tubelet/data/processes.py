@@ -8,6 +8,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
+from tubelet.errors import ConfigError
+
 __all__ = ["map_in_processes"]
 
 _CHUNK = 4
@@ -27,6 +29,9 @@ def map_in_processes(
         things: picklable.
         workers: processes.
         on_crash: gives the result for a thing that ends the process, by a fault of a decoder or for want of memory.
+
+    Raises:
+        ConfigError: processes end whatever they are given, as in a program that lacks its main guard.
     """
     if workers <= 1:
         yield from map(work, things)
@@ -40,11 +45,24 @@ def map_in_processes(
                     yield result
                     done += 1
         except BrokenProcessPool:
+            _check_start()
             # One of the next brought a process down: which one?
             suspects = rest[done : done + workers * _CHUNK]
             yield from (_work_alone(work, thing, on_crash) for thing in suspects)
             done += len(suspects)
         rest = rest[done:]
+
+
+def _check_start() -> None:
+    """Tell things that end a process from processes that cannot even begin."""
+    try:
+        with _make_pool(1) as pool:
+            pool.submit(os.getpid).result()
+    except BrokenProcessPool:
+        raise ConfigError(
+            "cannot work in several processes - each ends as it begins - put what your program does below "
+            "if __name__ == '__main__': (each process reads the program again), or work with workers=1."
+        ) from None
 
 
 def _work_alone(work: Callable[[T], R], thing: T, on_crash: Callable[[T], R]) -> R:

@@ -14,11 +14,13 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from tubelet import files
+from tubelet.data.arrays import load_row
 from tubelet.data.dataset import find_span, open_sample
 from tubelet.data.sample import Sample
 from tubelet.errors import ConfigError, DataError
 from tubelet.shapes import Size
 from tubelet.video.clip import Pixels
+from tubelet.video.decoders import VOLUMES
 from tubelet.video.encoding import Encoding, encode_frames, shrink_size
 from tubelet.video.sampling import plan
 from tubelet.video.source import Video
@@ -76,12 +78,13 @@ def render(sample: Sample, target: Path, rendition: Rendition) -> None:
 
     Raises:
         VideoError: a clip that cannot be read.
-        DataError: pixels that cannot be stored so.
+        DataError: pixels that cannot be stored so, or a volume of measured numbers.
         DiskFull: no room.
 
     Cost: of UCF101 clips (7 s of 320x240, to 170x128) on one core, 0.43 s to encode, 0.05 s for 32 JPEG images.
     """
     with open_sample(sample) as video:
+        _refuse_volume(sample, video)
         first, last = find_span(sample, video.times_s)
         if isinstance(rendition, Encoding):
             with files.write_whole(target) as stream:
@@ -93,6 +96,16 @@ def render(sample: Sample, target: Path, rendition: Rendition) -> None:
             np.savez_compressed(stream, frames=pixels)
     else:
         _write_images(sample, pixels, target, rendition.quality)
+
+
+def _refuse_volume(sample: Sample, video: Video) -> None:
+    """Refuse numbers whose unit and spacing would be lost: no window could be chosen for them any more."""
+    numbers = load_row(sample.source, sample.member or "", sample.row) if sample.row is not None else None
+    if video.info.codec in VOLUMES or (numbers is not None and numbers.dtype != np.uint8):
+        raise DataError(
+            f"cannot store '{sample.name}' anew - it is a volume, whose numbers and spacing would be lost - use it as "
+            "it is."
+        )
 
 
 def _choose_frames(video: Video, first: int, last: int, rendition: FrameStore, name: str) -> Pixels:

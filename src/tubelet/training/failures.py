@@ -53,6 +53,7 @@ class FailurePolicy:
         self._model = model
         self._roll_back = roll_back
         self._remark = remark
+        self._final = (len(manifest.select("train")) - 1) // recipe.training.batch
         self._last = (-1, -1)
         self._in_a_row = 0
 
@@ -68,7 +69,7 @@ class FailurePolicy:
         if policy == "raise":
             raise TrainingError(f"{failure} {advice}.") from failure
         first, last = (failure.epoch, held[0][0]), (failure.epoch, held[-1][0])
-        follows = self._last in ((first[0], first[1] - 1), (first[0] - 1, self._last[1]) if first[1] == 0 else None)
+        follows = self._last == ((first[0], first[1] - 1) if first[1] else (first[0] - 1, self._final))
         self._in_a_row = self._in_a_row + 1 if follows else 1
         self._last = last
         self._run.log("failure", epoch=failure.epoch + 1, batch=failure.number + 1, what=failure.what, clips=names)

@@ -143,6 +143,8 @@ class Session(ABC, Generic[R]):
     def _start_from(self, source: str) -> None:
         """Load the weights that the recipe names, and say what became of them."""
         report = load_weights(self.model, source, classes=self.manifest.classes)
+        if self.average is not None:
+            self.average.load_state_dict({"steps": 0, "values": self.model.state_dict()})
         self._log("weights", **asdict(report))
         self.listener.on_weights(report)
 

@@ -129,8 +129,7 @@ class Stepper:
             self._forget(buffers)
             self.on_failure(failure, held)
             return None
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self._move(len(held[0][1].labels))
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.follow(self.task.model)
@@ -163,6 +162,15 @@ class Stepper:
         if failed:
             raise failure or Failure("loss of another process", float("nan"), epoch, held[-1][0])
         return Outcome(loss_sum, int(count), int(correct))
+
+    def _move(self, count: int) -> None:
+        """Move the weights; a lack of memory here ends the training, because some of them may have moved already."""
+        try:
+            with _explain_memory():
+                self.scaler.step(self.optimizer)
+        except _OutOfMemory as error:
+            raise TrainingError(_advise(self.recipe, self._part or count, str(error))) from None
+        self.scaler.update()
 
     def _forget(self, buffers: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Undo what a step that was not taken has left behind: gradients, and the running statistics of norms."""
@@ -205,7 +213,8 @@ class Stepper:
             torch.cuda.empty_cache()
         self._part = -(-part // 2)
         self.on_remark(
-            f"out of memory with {part} clips at a time: from now on {self._part}; batches and results stay the same"
+            f"out of memory with {part} clips at a time: from now on {self._part}; steps stay the same, but for "
+            "dropout and batch norm"
         )
 
 
