@@ -130,6 +130,9 @@ VOLUMES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "vivit_nano_joint": MappingProxyType(
             {
                 "model.changes.tubelet": (8, 8, 8),
+                "augmentation.stretch": (0.67, 1.5),
+                "augmentation.shift": 0.15,
+                "augmentation.time_shift": 0.15,
                 "training.epochs": 90,
             }
         ),
