@@ -326,6 +326,8 @@ _UNINDEXED = [
     name for name in (*FILES, *MADE) if name.endswith((".ts", ".mkv", ".webm", ".avi", ".flv", ".mpg", ".vob", ".wmv"))
 ]
 _TOLD = frozenset(["open_gop.ts", "b_pyramid.mkv", "xvid_b.avi", "mpeg1.mpg"])
+_DECODED = frozenset(["xvid_b.avi", "mpeg1.mpg", "mpeg2.vob"])
+"""Only decoding tells their frames: they are passed over each time."""
 
 
 @pytest.mark.parametrize(
@@ -350,7 +352,7 @@ def test_a_file_too_large_to_keep_gives_the_same_frames_and_is_passed_over_once(
         assert np.array_equal(clip.times_s, whole.times_s[order])
         assert np.array_equal(clip.pixels, whole.pixels[order])
         assert np.array_equal(one.pixels, whole.pixels[order[:1]])
-    assert len(passes) == 1
+    assert len(passes) == (2 if name in _DECODED else 1)
 
 
 def test_a_table_is_forgotten_when_the_file_changes_or_the_room_is_full(

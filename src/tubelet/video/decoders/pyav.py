@@ -216,8 +216,9 @@ class PyavReader:
                 self._rewind()
         self._check_animation(table)
         if self._is_doubtful(table, log):
-            table = known or self._scan(table, log)
-            _TABLES.keep(self._media.identity, self.stream_index, table)
+            # Never remembered: decoding from the beginning also tells the decoder what later packets do not repeat,
+            # such as that two frames share a packet.
+            table = self._scan(table, log)
         elif log is not None and log.packets is None:
             _TABLES.keep(self._media.identity, self.stream_index, table)
         if table.num_frames == 0:

@@ -1,4 +1,4 @@
-"""Remember the frame tables that took a pass over a whole file, or its decoding, for the next time it is opened.
+"""Remember the frame tables that took a pass over a whole file for the next time it is opened.
 
 An untrimmed film in Matroska is opened once for every labelled part, in every epoch: without this each opening would
 read all of it. Headers that are read at once (mp4, mov) are not worth remembering: they take 0.3 ms (docs/log.md).
