@@ -17,7 +17,7 @@ from tubelet.classifier import Classifier
 from tubelet.cli.tables import print_predictions
 from tubelet.data.dataset import Batch
 from tubelet.data.manifest import read_manifest
-from tubelet.errors import CheckpointError, ConfigError, DataError
+from tubelet.errors import CheckpointError, ConfigError, DataError, TrainingError
 from tubelet.evaluation.audit import audit
 from tubelet.evaluation.evaluate import score_samples
 from tubelet.metrics import Ranking, estimate_bootstrap
@@ -210,3 +210,19 @@ def test_a_folder_of_transformers_says_the_task(tmp_path):
     classifier.save_for_transformers(tmp_path / "folder")
     assert json.loads((tmp_path / "folder" / "config.json").read_text())["problem_type"] == "multi_label_classification"
     assert tubelet.load(tmp_path / "folder").task == "multilabel"
+
+
+@pytest.mark.filterwarnings("ignore:.*classes have no sample")
+@pytest.mark.parametrize("empty", ["val", "test"])
+def test_held_out_clips_without_any_class_give_no_figure(tmp_path, empty):
+    clips, has = draw_clips(24)
+    splits = np.array(["train"] * 8 + ["val"] * 8 + ["test"] * 8)
+    has[splits == empty] = 0
+    np.savez(tmp_path / "places.npz", x=clips, y=has, class_names=np.array(CLASSES), split=splits)
+    recipe = make_tiny_recipe(str(tmp_path / "places.npz"), epochs=1, batch=8)
+    if empty == "test":
+        with pytest.raises(TrainingError, match="no clip of 'test' has a class"):
+            tubelet.train(recipe=recipe, name="run", runs=tmp_path)
+        assert not (tmp_path / "run").exists()
+    else:
+        assert np.isnan(tubelet.train(recipe=recipe, name="run", runs=tmp_path).val_mean_ap)

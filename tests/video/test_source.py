@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tubelet.errors import ConfigError, FrameOutOfRange, TubeletError, VideoError
+from tubelet.video.opening import FileRange, open_file
 from tubelet.video.source import Video
 
 
@@ -42,6 +43,14 @@ def test_a_second_request_gives_the_same_frames_as_the_first(tmp_path):
         first = video.frames_at([80, 3, 50]).pixels
         video.frames_at([99])
         assert np.array_equal(video.frames_at([80, 3, 50]).pixels, first)
+
+
+def test_a_part_of_a_file_is_read_where_the_system_lacks_pread(tmp_path, monkeypatch):
+    (tmp_path / "whole").write_bytes(b"0123456789")
+    monkeypatch.delattr(os, "pread", raising=False)
+    store = open_file(FileRange(str(tmp_path / "whole"), 2, 6, "part"))
+    assert (store.read_at(3, 9), store.read_at(0, 2), store.read_at(6, 1)) == (b"567", b"23", b"")
+    store.close()
 
 
 def test_info_is_known_before_any_frame_is_decoded(tmp_path):

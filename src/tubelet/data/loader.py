@@ -7,11 +7,13 @@ Each worker writes down which clip it is reading, so that a worker that dies, or
 for: the error names the clip. A worker whose parent is gone, killed included, ends by itself.
 """
 
+import atexit
 import multiprocessing
 import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -152,6 +154,7 @@ class ClipLoader:
         if number is not None and hears:
             signal.signal(number, before or signal.SIG_DFL)
         self._children = multiprocessing.active_children()
+        _OPEN.add(self)
         return batches
 
     def _explain(self, error: RuntimeError) -> Exception:
@@ -165,7 +168,7 @@ class ClipLoader:
         elif _is_timeout(error):
             what, rows = f"no batch came within {self._options.timeout_s} s", self._desk.read()
             advice = "leave that clip out, or raise data.timeout_s where the disk is slow"
-            self._end_workers()
+            self.end_workers()
         else:
             return error
         busy = sorted((row for row in rows if row.index != _IDLE), key=lambda row: row.since_s)
@@ -174,12 +177,22 @@ class ClipLoader:
         ] or ["no clip: it was between two"]
         return DataError(f"cannot go on reading - {what} while it read {', '.join(names)} - {advice}.")
 
-    def _end_workers(self) -> None:
+    def end_workers(self) -> None:
         """End the workers for good: one that hangs hears no gentler signal, and Python would wait for it at its end."""
         own = {row.pid for row in self._desk.read()}
         for child in self._children:
             if child.pid in own:
                 child.kill()
+
+
+_OPEN: "weakref.WeakSet[ClipLoader]" = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """End what still reads when the program ends: a worker that is stuck would keep Python waiting for ever."""
+    for loader in list(_OPEN):
+        loader.end_workers()
 
 
 def _is_timeout(error: RuntimeError) -> bool:

@@ -48,7 +48,8 @@ class TrainResult:
     takes: Literal["pixels", "features"] = "pixels"
     """What the model takes."""
     val_mean_ap: float = math.nan
-    """In multi-label training, the mean average precision of that epoch on validation clips; otherwise NaN."""
+    """In multi-label training, the mean average precision of that epoch on validation clips; otherwise NaN, and where
+    none of them has a class."""
 
 
 def train(
@@ -106,7 +107,9 @@ def train(
         report = ranks.share(trainer.judge)
     progress = trainer.progress
     best = progress.best if progress.best >= 0 else math.nan
-    top1, mean_ap = (math.nan, best) if trainer.manifest.task == "multilabel" else (best, math.nan)
+    top1, mean_ap = best, math.nan
+    if trainer.manifest.task == "multilabel":
+        top1, mean_ap = math.nan, progress.history[progress.best_epoch]["val_mean_ap"]
     return TrainResult(opened.run.folder, progress.best_epoch + 1, top1, report, opened.recipe.input.kind, mean_ap)
 
 

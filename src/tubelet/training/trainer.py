@@ -10,6 +10,7 @@ from tubelet.classifier import Classifier
 from tubelet.data.dataset import Batch
 from tubelet.data.features import check_kind
 from tubelet.data.manifest import Manifest
+from tubelet.errors import TrainingError
 from tubelet.evaluation.evaluate import Report, evaluate
 from tubelet.models import create_model
 from tubelet.prediction.devices import choose_precision
@@ -43,6 +44,7 @@ class Trainer(Session[Recipe]):
         self.figures = FIGURES[manifest.task]
         check_kind(manifest, recipe.input)
         recipe.augmentation.check_classes(manifest.classes)
+        _check_judged(manifest)
         super().__init__(run, recipe, manifest, listener, ranks)
         self.precision = choose_precision(recipe.training.precision, self.device)
 
@@ -54,20 +56,20 @@ class Trainer(Session[Recipe]):
 
     def judge(self) -> Report | None:
         """Evaluate the kept weights on the clips that were held out."""
-        held_out = [split for split in ("test", "val") if self.manifest.select(split)]
-        if not held_out:
+        split = _find_judged(self.manifest)
+        if split is None:
             return None
         report = evaluate(
             self.run.folder,
             self.manifest,
-            split=held_out[0],
+            split=split,
             output=self.run.folder,
             decoder=self.recipe.data.decoder,
             workers=self.recipe.data.workers,
             device=self.recipe.training.device,
         )
         figures = {name: value for name, value in report.headline_figures().items() if isinstance(value, float)}
-        self.run.log("evaluate", split=held_out[0], **figures, n=report.n, n_failed=report.n_failed)
+        self.run.log("evaluate", split=split, **figures, n=report.n, n_failed=report.n_failed)
         return report
 
     def _make_task(self) -> Classification:
@@ -92,6 +94,21 @@ class Trainer(Session[Recipe]):
     def _keep(self, row: dict[str, float]) -> None:
         if self.progress.best_epoch == self.progress.epoch:
             self.classifier.save(self.run.model_path, describe_epoch(row))
+
+
+def _find_judged(manifest: Manifest) -> str | None:
+    """Name the split that the kept weights are judged on; None where nothing is held out."""
+    return next((split for split in ("test", "val") if manifest.select(split)), None)
+
+
+def _check_judged(manifest: Manifest) -> None:
+    """Say before the first epoch that the last one could not be judged."""
+    split = _find_judged(manifest)
+    if manifest.task == "multilabel" and split and not any(sample.labels for sample in manifest.select(split)):
+        raise TrainingError(
+            f"cannot train on {manifest.origin} - no clip of '{split}' has a class, so that nothing could be measured "
+            "- choose other clips for it."
+        )
 
 
 def make_classification(recipe: Recipe, classes: tuple[str, ...], kind: Task, device: torch.device) -> Classification:

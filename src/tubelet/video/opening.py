@@ -12,6 +12,7 @@ Volumes (NIfTI, DICOM) pass the same gate; FFmpeg never sees them.
 import errno
 import os
 import stat
+import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,11 +86,17 @@ class _FileStore:
         self.identity: tuple[int, ...] | None = identity
         self.size_bytes = identity[2]
         self.start = start
+        self.lock = threading.Lock()
 
     def read_at(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes from `offset`."""
         count = max(0, min(count, self.size_bytes - offset))
-        return os.pread(self.descriptor, count, self.start + offset)
+        if hasattr(os, "pread"):
+            return os.pread(self.descriptor, count, self.start + offset)
+        # Windows has no such call, and one place for all who read.
+        with self.lock:
+            os.lseek(self.descriptor, self.start + offset, os.SEEK_SET)
+            return os.read(self.descriptor, count)
 
     def close(self) -> None:
         """Close the descriptor; closing twice is harmless."""
