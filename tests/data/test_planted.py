@@ -10,6 +10,8 @@ import pytest
 
 from planted import Crasher, Garden, encode, make_clean, plant_copies, plant_files, plant_rows, write_rows
 from run_command import run
+from tubelet.data import fingerprints
+from tubelet.data.fingerprints import MOMENTS, SIDE, make_fingerprint
 from tubelet.data.health import check_health, examine_all
 from tubelet.data.sample import Sample
 from tubelet.video.synthetic import make_world
@@ -123,3 +125,20 @@ def test_real_sets_have_no_error(name, real_data):
     found = Counter(Path(problem.source).name for problem in health.oddities)
     # One performance was cut into two groups of UCF101: seen with the eye, and in the same split here.
     assert set(found) == ({"v_YoYo_g10_c02.avi", "v_YoYo_g10_c03.avi"} if name == "ucf101_mini" else set())
+
+
+def test_many_clips_that_are_alike_are_compared_with_few(monkeypatch):
+    draw = np.random.default_rng(0)
+    frames = draw.integers(0, 255, (MOMENTS, SIDE, SIDE)).astype(np.uint8)
+    prints = [
+        make_fingerprint(np.clip(frames + 1.0 * (number % 3), 0, 255).astype(np.uint8), np.arange(MOMENTS) / 8, 4.0)
+        for number in range(60)
+    ]
+    compared = []
+    whole = fingerprints._is_same
+    monkeypatch.setattr(fingerprints, "_is_same", lambda *pair: compared.append(1) or whole(*pair))
+    kinds = ["train" if number < 40 else "test" for number in range(60)]
+    pairs = fingerprints.find_near_duplicates(prints, kinds)
+    assert {b for _, b in pairs} == set(range(1, 60))
+    assert {a for a, b in pairs if b >= 40} >= {0}  # torn over splits: said of each
+    assert len(compared) < 200

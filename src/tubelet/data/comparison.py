@@ -50,7 +50,8 @@ def compare_content(samples: Sequence[Sample], examinations: Sequence[Examinatio
     known = [index for index, own in enumerate(examinations) if own.fingerprint is not None and index not in exact]
     prints = [own.fingerprint for own in (examinations[index] for index in known) if own.fingerprint is not None]
     worst: dict[int, Problem] = {}
-    for a, b in find_near_duplicates(prints):
+    kinds = [(samples[index].split, samples[index].label) for index in known]
+    for a, b in find_near_duplicates(prints, kinds):
         if _share_pixels(samples[known[a]], samples[known[b]]):
             continue
         problem = _compare_pair(samples[known[a]], samples[known[b]], "near_duplicate", "shows the same pictures as")
