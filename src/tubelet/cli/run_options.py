@@ -71,6 +71,8 @@ class RunOptions:
     """Fetch a known data set that is not on this machine, as is the default. Short for --data.download."""
     deterministic: bool | None = None
     """Refuse operations whose result may change between runs. Short for --training.deterministic."""
+    devices: int = 1
+    """Processes, one for each GPU of this machine; they share each batch. Taken off before a command begins."""
     resume: bool = False
     """Go on with the interrupted run of that name."""
     overwrite: bool = False
