@@ -33,6 +33,8 @@ class CheckOptions:
     """Frames that a model will take; clips that have fewer are named."""
     output: Path | None = None
     """Folder for health.html, with pictures, and health.json."""
+    overwrite: bool = False
+    """Replace a table of clean clips that is there already."""
     write_clean: Path | None = None
     """Write the clips without a problem into this .csv table, or .npz file for rows of arrays."""
 
@@ -62,6 +64,8 @@ class SplitOptions:
     """Write the splits of this one fold, 0 to folds - 1: it is tested, val is taken out of the others."""
     seed: int = 42
     """Another seed gives another, equally good division."""
+    overwrite: bool = False
+    """Replace an output that is there already."""
     files: bool = False
     """Write a folder: train.csv, val.csv, test.csv; with --folds fold0.csv, fold1.csv ... with all splits of each."""
 
@@ -183,12 +187,13 @@ def check_data(
     from tubelet.cli.data_tables import print_health
     from tubelet.cli.tables import track
     from tubelet.data.catalogue import Request, find_data
-    from tubelet.data.division import check_ending, write_selection
+    from tubelet.data.division import check_ending, check_free, write_selection
     from tubelet.data.health import check_health
     from tubelet.data.health_report import write_report
 
     if options.write_clean is not None:
         check_ending(find_data(data, Request(offline=True)), options.write_clean)
+        check_free(options.write_clean, overwrite=options.overwrite)
     with track("checking", quiet=json) as on_step:
         checkup = check_health(data, on_step=on_step, lint=_lint, **options.to_arguments())
     if options.output is not None:
@@ -219,7 +224,9 @@ def split_data(
     """
     from tubelet.cli.data_tables import print_split
     from tubelet.data.catalogue import open_data
+    from tubelet.data.division import check_free
 
+    check_free(output, overwrite=options.overwrite)
     manifest = open_data(data, group_by=options.group_by, split_if_missing=False)
     for divided, path in options.write(manifest, output):
         print_split(divided, path)

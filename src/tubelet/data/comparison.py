@@ -143,6 +143,8 @@ def _is_misspelt(name: str, usual: str, totals: Mapping[str, int]) -> bool:
     if not rare or re.sub(r"\d", "", name) == re.sub(r"\d", "", usual):
         return False
     first, second = _squeeze(name), _squeeze(usual)
+    if any(one in (f"no{other}", f"non{other}", f"not{other}") for one, other in ((first, second), (second, first))):
+        return False  # the opposite is meant
     swapped = len(first) == len(second) > 3 and sorted(first) == sorted(second)
     if swapped and sum(a != b for a, b in zip(first, second, strict=True)) == 2:
         return True

@@ -32,6 +32,7 @@ from tubelet.data.shards import open_member
 from tubelet.errors import DataError, FrameOutOfRange, VideoError
 from tubelet.shapes import Label
 from tubelet.video.clip import Pixels, VideoInfo
+from tubelet.video.decoders import VOLUMES
 from tubelet.video.source import Video
 from tubelet.video.spec import InputSpec
 from tubelet.video.speed import plan_at_speed
@@ -42,6 +43,7 @@ __all__ = [
     "Batch",
     "ClipDataset",
     "Item",
+    "check_channels",
     "collate",
     "find_span",
     "open_sample",
@@ -170,6 +172,7 @@ class ClipDataset(Dataset[Item]):
             info, pixels = kept
             return [pixels[row] for row in choose(info)]
         with open_sample(sample, self.decoder, self.spec.volume) as video:
+            check_channels(video, self.spec)
             first, last = find_span(sample, video.times_s)
             part = _cut(video.info, last - first)
             rows = choose(part)
@@ -201,6 +204,19 @@ class ClipDataset(Dataset[Item]):
 def _cut(info: VideoInfo, num_frames: int) -> VideoInfo:
     """Describe a part of a video by its number of frames."""
     return replace(info, num_frames=num_frames, duration_s=info.duration_s * num_frames / info.num_frames)
+
+
+def check_channels(video: Video, spec: InputSpec) -> None:
+    """Refuse a volume of other channels than the model's: they are measurements, not the colors of one picture.
+
+    Raises:
+        VideoError: the numbers of channels differ; a volume of one channel is repeated for any model.
+    """
+    if video.info.codec in VOLUMES and video.info.channels not in (1, spec.channels):
+        raise VideoError(
+            f"cannot take {video.name!r} - it has {video.info.channels} channels, the model takes {spec.channels} - "
+            f"choose those that are meant, or train a model with input.channels {video.info.channels}."
+        )
 
 
 def read_views(video: Video, rows: Int64[np.ndarray, "views frames"]) -> list[Pixels]:

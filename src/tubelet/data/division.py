@@ -15,7 +15,15 @@ from tubelet.data.manifest import Manifest
 from tubelet.data.sample import SPLITS, Sample
 from tubelet.errors import ConfigError, DataError
 
-__all__ = ["check_ending", "check_output", "write_division", "write_manifest", "write_parts", "write_selection"]
+__all__ = [
+    "check_ending",
+    "check_free",
+    "check_output",
+    "write_division",
+    "write_manifest",
+    "write_parts",
+    "write_selection",
+]
 
 
 def check_output(manifest: Manifest, path: str | Path, *, is_folder: bool = False) -> None:
@@ -113,6 +121,19 @@ def check_ending(origin: str | Path, path: str | Path) -> None:
         kind = "rows of arrays" if wanted == ".npz" else "files"
         raise ConfigError(
             f"cannot write clips of '{origin}' to {str(path)!r} - they are {kind} - give a {wanted} file."
+        )
+
+
+def check_free(path: str | Path, *, overwrite: bool) -> None:
+    """Check that nothing is lost by writing there: the input may be what stands there.
+
+    Raises:
+        ConfigError: a file stands there, or a folder that is not empty.
+    """
+    place = Path(path)
+    if not overwrite and place.exists() and not (place.is_dir() and not any(place.iterdir())):
+        raise ConfigError(
+            f"cannot write to {str(path)!r} - it exists already - choose another name, or add --overwrite."
         )
 
 

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +29,7 @@ from tubelet.data.class_list import CLASS_LIST, write_classes
 from tubelet.data.clip_names import name_clips
 from tubelet.data.dataset import BadSample
 from tubelet.data.division import write_manifest
+from tubelet.data.folders import DONE_NAME, EDITION_HOME
 from tubelet.data.manifest import Manifest
 from tubelet.data.packing import Package, measure_files, plan_shards, write_shard
 from tubelet.data.processes import map_in_processes
@@ -39,7 +41,7 @@ from tubelet.video.opening import FileRange
 
 __all__ = ["Edition", "make_edition"]
 
-_HOME = ".prepare"
+_HOME = EDITION_HOME
 _MANIFEST = "manifest.csv"
 _BAD = "bad_samples.jsonl"
 
@@ -160,6 +162,7 @@ class _Job:
         self.home = self.output / _HOME
         self.clips = self.output if self.shard_bytes is None else self.home / "clips"
         self.keys = name_clips(self.manifest)
+        self.parts = Counter(sample.video for sample in self.manifest.samples)
         self.stored = [self._place(sample, key) for sample, key in zip(self.manifest.samples, self.keys, strict=True)]
 
     def _place(self, sample: Sample, key: str) -> Sample:
@@ -168,7 +171,11 @@ class _Job:
             return sample
         target = f"{self.clips / key}{name_ending(self.rendition)}"
         whole: dict[str, Any] = dict.fromkeys(("start_s", "end_s", "member", "row", "extent", "line"))
-        return replace(sample, source=target, **whole)
+        group = sample.group
+        if group is None and self.parts[sample.video] > 1:
+            # Parts of one video become files of their own, and must stay on one side all the same.
+            group = self.manifest.short_name(replace(sample, start_s=None, end_s=None))
+        return replace(sample, source=target, group=group, **whole)
 
     def claim(self) -> None:
         """Write down what was asked for, or compare it with what was asked for before.
@@ -300,6 +307,7 @@ class _Job:
                 f"'{self.output / _BAD}' says why - 'tubelet data check' looks at them."
             )
         write_classes(self.output / CLASS_LIST, self.manifest.classes)
+        files.write_json(self.home / DONE_NAME, {"clips": len(done)})
         if self.shard_bytes is None:
             stored = tuple(self.stored[index] for index in done)
             write_manifest(replace(self.manifest, samples=stored), self.output / _MANIFEST)

@@ -27,7 +27,12 @@ from tubelet.errors import DataError
 from tubelet.video.decoders.dicom import SLICE_SUFFIXES, has_many_frames, is_slice
 from tubelet.video.decoders.images import IMAGE_SUFFIXES
 
-__all__ = ["VIDEO_SUFFIXES", "find_clip", "is_clip_name", "read_folder"]
+EDITION_HOME = ".prepare"
+"""Where 'tubelet data prepare' keeps what it needs to go on."""
+DONE_NAME = "done.json"
+"""What it writes there at the end."""
+
+__all__ = ["DONE_NAME", "EDITION_HOME", "VIDEO_SUFFIXES", "find_clip", "is_clip_name", "read_folder"]
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".apng", ".asf", ".avi", ".dv", ".flv", ".gif", ".h264", ".hevc", ".ivf", ".m2ts", ".m2v", ".m4v", ".mkv"}

@@ -103,7 +103,11 @@ def check_health(
     found += compare_content(manifest.samples, examinations)
     found += compare_groups(manifest)
     good = [examination.info for examination in examinations if examination.info is not None]
-    durations = sorted(info.duration_s for info in good) or [0.0]
+    durations = sorted(
+        sample.measure_s(own.info.duration_s)
+        for sample, own in zip(manifest.samples, examinations, strict=True)
+        if own.info is not None
+    ) or [0.0]
     health = Health(
         origin=manifest.origin,
         splits=manifest.split_sizes(),

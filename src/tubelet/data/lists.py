@@ -28,9 +28,12 @@ from tubelet.data.class_list import CLASS_LIST, read_classes
 from tubelet.data.sample import Problem, Reading, Sample, check_problems, quote_some
 from tubelet.errors import DataError
 
-__all__ = ["has_labels", "is_list", "read_list"]
+__all__ = ["ABSENT", "has_labels", "is_list", "read_list"]
 
-_LABELLED = re.compile(r"(?P<name>.+?)(?:\s+|\s*,\s*)(?P<index>\d+)$")
+ABSENT = "not_found"
+"""Code of listed clips that are not there: trained without, and named; wrong in a check."""
+
+_LABELLED = re.compile(r"(?P<name>.+?)(?:\s+|\s*,\s*)(?P<index>-?\d+)$")
 _COUNTED = re.compile(r"(?P<name>.+?)(?:\s+|\s*,\s*)\d+$")
 _INDEXED = re.compile(r"(?P<index>\d+)\s+(?P<name>.+)$")
 _SPLIT_WORDS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
@@ -65,9 +68,9 @@ class _Classes:
                 "with a first line 'path,label'."
             )
         place = line.class_index - self.first
-        if self.names and not 0 <= place < len(self.names):
-            last = self.first + len(self.names) - 1
-            raise DataError(f"index {line.class_index} is no class, they are {self.first} to {last} - mend it.")
+        if place < 0 or (self.names and place >= len(self.names)):
+            last = f" to {self.first + len(self.names) - 1}" if self.names else " and more"
+            raise DataError(f"index {line.class_index} is no class, they are {self.first}{last} - mend it.")
         name = self.names[place] if self.names else str(line.class_index)
         if self.first and folder in self.names and folder != name:
             raise DataError(
@@ -99,6 +102,7 @@ def read_list(path: Path) -> Reading:
     problems: list[Problem] = []
     samples: list[Sample] = []
     absent: list[str] = []
+    missing: list[Problem] = []
     others = []
     for split, place in _find_lists(path):
         lines = list(_parse(place))
@@ -115,6 +119,8 @@ def read_list(path: Path) -> Reading:
                 samples.append(Sample(source, label, split, line=line.number if place == path else None))
             else:
                 absent.append(line.name)
+                text = f"the listed clip '{line.name}' is not there - restore it, or take it out of the list."
+                missing.append(Problem(f"{place.name}: {text}", line.number, ABSENT, (line.name,)))
     check_problems(path, problems)
     if not samples:
         raise DataError(
@@ -123,7 +129,7 @@ def read_list(path: Path) -> Reading:
         )
     notes = [f"{len(absent)} listed clips are not there and were left out: {quote_some(absent)}"] if absent else []
     notes += [f"read with it: {quote_some(others)}"] if others else []
-    return Reading(tuple(samples), tuple(notes), classes.names or _number_classes(samples))
+    return Reading(tuple(samples), tuple(notes), classes.names or _number_classes(samples), tuple(missing))
 
 
 def _number_classes(samples: Sequence[Sample]) -> tuple[str, ...]:

@@ -22,9 +22,9 @@ import numpy as np
 
 from tubelet.data.arrays import read_arrays
 from tubelet.data.contradictions import compare_parts
-from tubelet.data.folders import read_folder
+from tubelet.data.folders import DONE_NAME, EDITION_HOME, read_folder
 from tubelet.data.groups import find_ungrouped, group_samples
-from tubelet.data.lists import is_list, read_list
+from tubelet.data.lists import ABSENT, is_list, read_list
 from tubelet.data.sample import (
     SEPARATOR,
     SPLITS,
@@ -201,6 +201,7 @@ def read_manifest(source: str | Path, *, group_by: str | None = None) -> Manifes
     Cost: one pass over the names; no video is opened. 10,000 lines take about 0.2 s.
     """
     manifest, problems = survey_manifest(source, group_by=group_by)
+    problems = [problem for problem in problems if problem.code != ABSENT]
     check_problems(manifest.origin, problems or list(compare_parts(manifest.samples)))
     return manifest
 
@@ -224,6 +225,16 @@ def survey_manifest(source: str | Path, *, group_by: str | None = None) -> tuple
     return Manifest(samples, classes, str(path), reading.notes, reading.task), problems
 
 
+def _check_whole(folder: Path) -> None:
+    """Refuse a folder that is being prepared: of its clips some are not there yet."""
+    home = folder / EDITION_HOME
+    if home.is_dir() and not (home / DONE_NAME).exists():
+        raise DataError(
+            f"cannot use '{folder}' - 'tubelet data prepare' has not finished it - give the same command again, "
+            "without --shard where parts were made."
+        )
+
+
 def _refuse_joined(path: Path, reading: Reading) -> Reading:
     """Leave out samples whose one label looks like several: as one class it would be learned without a word."""
     joined = [sample for sample in reading.samples if SEPARATOR in sample.label]
@@ -243,6 +254,7 @@ def _read(path: Path) -> Reading:
     """Hand the source to the reader of its kind."""
     suffix = path.suffix.lower()
     if path.is_dir():
+        _check_whole(path)
         shards = list_shards(path)
         return read_shards(shards) if shards else read_folder(path)
     if not path.exists():

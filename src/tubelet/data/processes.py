@@ -1,6 +1,7 @@
 """Do the same to many things in several processes, in order, and survive a process that dies of one of them."""
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -39,17 +40,20 @@ def map_in_processes(
     rest = things
     while rest:
         done = 0
+        pool = _make_pool(workers)
         try:
-            with _make_pool(workers) as pool:
-                for result in pool.map(work, rest, chunksize=_CHUNK):
-                    yield result
-                    done += 1
+            for result in pool.map(work, rest, chunksize=_CHUNK):
+                yield result
+                done += 1
         except BrokenProcessPool:
             _check_start()
             # One of the next brought a process down: which one?
             suspects = rest[done : done + workers * _CHUNK]
             yield from (_work_alone(work, thing, on_crash) for thing in suspects)
             done += len(suspects)
+        finally:
+            # Who stops in the middle, as with Ctrl-C, does not wait for all that was asked for.
+            pool.shutdown(wait=done == len(rest), cancel_futures=True)
         rest = rest[done:]
 
 
@@ -79,7 +83,11 @@ def _make_pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _watch_parent() -> None:
-    """End with the process that asked for the work: one that is killed cannot say so."""
+    """End with the process that asked for the work, and not before: Ctrl-C is its to answer.
+
+    One that is killed cannot say so, and is watched.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 

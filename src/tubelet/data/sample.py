@@ -110,6 +110,11 @@ class Sample:
         member = "" if self.member is None else f"[{self.member}]"
         return f"{self.source}{member}" if self.row is None else f"{self.source}{member}[{self.row}]"
 
+    def measure_s(self, duration_s: float) -> float:
+        """Say how long the labelled part is, in seconds, of a video that lasts `duration_s`."""
+        start_s, end_s = self.span_s
+        return max(min(end_s, duration_s) - start_s, 0.0)
+
     @property
     def span_s(self) -> tuple[float, float]:
         """Give the labelled part as (start, end) in seconds; the end is infinite where it is not stated."""

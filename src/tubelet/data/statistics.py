@@ -65,8 +65,13 @@ def write_statistics(
         )
     # Arrays, images and volumes have no times of their own: those that are assumed are no fact about the set.
     timed = [info for info in infos if info.codec not in ("raw", "images", "features", *VOLUMES)]
+    codecs = {info.codec for info in timed}
     values = {
-        "seconds": [info.duration_s for info in timed],
+        "seconds": [
+            sample.measure_s(own.info.duration_s)
+            for sample, own in zip(manifest.samples, examinations, strict=True)
+            if own.info is not None and own.info.codec in codecs
+        ],
         "frames": [float(info.num_frames) for info in infos],
         "frames a second": [info.fps for info in timed],
         "short side in pixels": [float(min(info.height, info.width)) for info in infos],
@@ -87,7 +92,7 @@ def write_statistics(
     draw_histograms(values, folder / "histograms.png")
     _draw_sheet(manifest, shown, folder / "contact_sheet.png")
     unread = len(examinations) - len(infos)
-    failed = f", {unread} could not be read" if unread else ""
+    failed = f", {unread} could not be read ('tubelet data check' names them)" if unread else ""
     unit = "seconds" if timed else "frames"
     length = facts[unit]
     return (

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tubelet.classifier import Classifier
-from tubelet.data.dataset import read_views
+from tubelet.data.dataset import check_channels, read_views
 from tubelet.data.features import choose_rows
 from tubelet.data.folders import find_clip
 from tubelet.errors import ConfigError, DataError, TubeletError
@@ -73,6 +73,7 @@ def predict_one(classifier: Classifier, source: Source, *, views: int = 1, decod
     if classifier.input_spec.kind == "features":
         return _predict_features(classifier, source, views)
     with Video(source, decoder=decoder, volume=classifier.input_spec.volume) as video:
+        check_channels(video, classifier.input_spec)
         rows = plan(video.info, classifier.input_spec, views=views)
         clips = torch.stack([fit(pixels, classifier.input_spec) for pixels in read_views(video, rows)])
         name = video.name

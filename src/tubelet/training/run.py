@@ -143,6 +143,8 @@ class Run:
                 f"cannot start run {str(folder)!r} - it exists already - continue it with --resume, "
                 "replace it with --overwrite, or choose another --name."
             )
+        if folder.exists():
+            files.remove_leftovers(folder)  # of a run that was killed while it wrote its first file
         if folder.exists() and not run.config_path.exists() and any(folder.iterdir()):
             raise TrainingError(
                 f"cannot start run {str(folder)!r} - the folder holds something that is no run - choose another --name."

@@ -181,7 +181,7 @@ class Session(ABC, Generic[R]):
             batch=self.recipe.training.batch,
             workers=data.workers,
             decoder=data.decoder,
-            cache_mb=data.cache_mb * len(dataset) // total,
+            cache_mb=-(-data.cache_mb * len(dataset) // total),
             cache_folder=data.cache_folder,
             timeout_s=data.timeout_s,
         )

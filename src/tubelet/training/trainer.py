@@ -45,6 +45,7 @@ class Trainer(Session[Recipe]):
         check_kind(manifest, recipe.input)
         recipe.augmentation.check_classes(manifest.classes)
         _check_judged(manifest)
+        _check_choice(manifest)
         super().__init__(run, recipe, manifest, listener, ranks)
         self.precision = choose_precision(recipe.training.precision, self.device)
 
@@ -99,6 +100,19 @@ class Trainer(Session[Recipe]):
 def _find_judged(manifest: Manifest) -> str | None:
     """Name the split that the kept weights are judged on; None where nothing is held out."""
     return next((split for split in ("test", "val") if manifest.select(split)), None)
+
+
+def _check_choice(manifest: Manifest) -> None:
+    """Refuse clips among which there is nothing to tell apart.
+
+    Raises:
+        TrainingError: there is one class, and each clip is of it.
+    """
+    if manifest.task == "classification" and len(manifest.classes) == 1:
+        raise TrainingError(
+            f"cannot train on {manifest.origin} - all its clips are '{manifest.classes[0]}' - add clips of another "
+            "class, such as clips in which it does not happen."
+        )
 
 
 def _check_judged(manifest: Manifest) -> None:

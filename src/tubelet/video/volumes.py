@@ -159,6 +159,8 @@ def _find_window(values: Values, window: tuple[float, float] | None, name: str) 
     """Return black and white of each channel; where a volume is nearly all alike, its smallest and largest number."""
     if window is None and values.dtype == np.uint8:
         window = (0.0, 255.0)
+    if window is not None and values.dtype.kind == "f" and not np.isfinite(values).any():
+        raise Corrupt(f"cannot read {name!r} - it holds no finite number - write it again.")
     ends = [window] * values.shape[3] if window is not None else []
     for channel in range(len(ends), values.shape[3]):
         numbers = values[..., channel].ravel()
