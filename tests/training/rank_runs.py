@@ -48,7 +48,8 @@ def main() -> None:
     train(recipe=recipe, name=name, runs=folder, resume=(folder / name / "config.yaml").exists())
     rank = os.environ.get("RANK", "0")
     (folder / f"{name}-{rank}.txt").write_text("\n".join(seen))
-    torch.save(torch.stack(weights), folder / f"{name}-{rank}.pt")
+    if weights:  # a run that had ended already takes no step
+        torch.save(torch.stack(weights), folder / f"{name}-{rank}.pt")
 
 
 if __name__ == "__main__":

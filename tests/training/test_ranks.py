@@ -98,12 +98,14 @@ def test_dropout_changes_no_order(folder):
 
 @pytest.mark.slow
 def test_a_run_of_two_processes_that_is_killed_ends_with_the_same_bits(folder):
+    started = time.monotonic()
     finish(folder, "whole", 2, epochs=6)
+    whole_s = time.monotonic() - started
     chance = random.Random(5)
     kills = 0
     while kills < 3:
         with start(folder, "killed", 2, epochs=6) as run:
-            time.sleep(chance.uniform(4.0, 9.0))
+            time.sleep(chance.uniform(0.4, 0.9) * whole_s)
             if run.poll() is None:
                 os.killpg(run.pid, signal.SIGKILL)
                 kills += 1
