@@ -140,7 +140,14 @@ def test_classes_beside_a_table_fix_their_order(tmp_path):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize(("fold", "train", "test"), [(1, 9537, 3783), (2, 9586, 3734), (3, 9624, 3696)])
+@pytest.mark.parametrize(
+    ("fold", "train", "test"),
+    [
+        (1, 9537, 3783),
+        pytest.param(2, 9586, 3734, marks=pytest.mark.slow),
+        pytest.param(3, 9624, 3696, marks=pytest.mark.slow),
+    ],
+)
 def test_official_lists_of_ucf101_have_the_published_counts(real_data, tmp_path, fold, train, test):
     lists = real_data / "lists" / "ucf101"
     for name in ("classInd", f"trainlist0{fold}", f"testlist0{fold}"):

@@ -117,6 +117,7 @@ def test_the_picture_shows_each_clip_above_what_training_makes_of_it(manifest, t
     assert sizes[0][1] < sizes[1][1] < sizes[2][1] < 6.5 * sizes[0][1]
 
 
+@pytest.mark.slow
 def test_a_run_with_everything_switched_on_leaves_its_picture(manifest, tmp_path):
     policy = Augmentation(
         crop_scale=(0.5, 1.0), hue=0.1, rotation=15.0, policy="trivialaugment", erasing=0.5, repeats=2, cutmix=1.0

@@ -45,7 +45,12 @@ def recipe(small_run):
 
 @pytest.mark.parametrize(
     ("number", "status", "step"),
-    [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 2), (signal.SIGUSR1, 143, 4), (signal.SIGTERM, 143, 5)],
+    [
+        (signal.SIGTERM, 143, 2),
+        pytest.param(signal.SIGINT, 130, 1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR1, 143, 4, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 143, 5, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_that_is_asked_to_stop_loses_no_step(recipe, tmp_path, number, status, step):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]

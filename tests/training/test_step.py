@@ -192,6 +192,7 @@ def poisoned(monkeypatch):
     return places
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:epoch [12], batch")
 @pytest.mark.parametrize("policy", ["skip", "rollback"])
 def test_a_poisoned_step_is_left_out_the_same_way_when_the_run_goes_on(recipe, tmp_path, poisoned, policy):
@@ -216,6 +217,7 @@ def test_five_failures_in_a_row_end_the_run_whatever_its_recipe_says(recipe, tmp
         train(recipe=recipe, name="bad", runs=tmp_path)
 
 
+@pytest.mark.slow
 def test_failures_with_good_steps_between_them_do_not_end_the_run(recipe, tmp_path, poisoned):
     poisoned |= {(epoch, 0) for epoch in range(6)}
     recipe = replace(recipe, training=replace(recipe.training, on_failure="skip", epochs=6))
@@ -259,6 +261,7 @@ class Stopping(Quiet):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_the_average_is_what_is_kept_and_survives_an_interruption(recipe, tmp_path):
     recipe = replace(recipe, optimizer=replace(recipe.optimizer, ema=0.9))
     train(recipe=recipe, name="whole", runs=tmp_path)
@@ -277,6 +280,7 @@ def test_the_average_is_what_is_kept_and_survives_an_interruption(recipe, tmp_pa
     assert all(torch.equal(values[name], value) for name, value in resumed["values"].items())
 
 
+@pytest.mark.slow
 def test_the_average_begins_with_the_weights_that_training_starts_from(recipe, tmp_path):
     train(recipe=recipe, name="first", runs=tmp_path, training__epochs=1)
     source = tmp_path / "first" / "model"
