@@ -19,7 +19,7 @@ MOST_S = 120
 
 @pytest.mark.real_data
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("model", "least"), [("cnn_gru_small", 0.95), ("cnn_transformer_small", 0.965)])
 def test_sequence_models_reach_the_accuracy_of_features_they_were_given(real_data, tmp_path, model, least):
     folder = real_data / "ucf101_feat"
