@@ -1,21 +1,29 @@
 """Train a small run, alone or as one of the processes that torchrun starts, and write down which clips it saw.
 
-rank_runs.py FOLDER NAME EPOCHS DROPOUT
+rank_runs.py FOLDER NAME EPOCHS DROPOUT [poisoned]
+
+Poisoned, the loss of the second batch is no number in the second process, and one of its clips cannot be read.
 """
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from tubelet import train
-from tubelet.data.dataset import Batch
+from tubelet.data.dataset import Batch, ClipDataset
+from tubelet.data.sample import Sample
+from tubelet.errors import DataError
 from tubelet.recipes.recipe import DataRecipe, ModelRecipe, OptimizerRecipe, Recipe, TrainingRecipe
-from tubelet.training.step import Outcome, Stepper
+from tubelet.training.step import Failure, Outcome, Stepper
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
 
+LOST = 41
+"""A clip of the second process in the first batch."""
 CHANGES = {"depth": 2, "temporal_depth": 1, "dim": 32, "heads": 2, "mlp_dim": 64}
 
 
@@ -37,6 +45,10 @@ def main() -> None:
     seen: list[str] = []
     weights: list[torch.Tensor] = []
     take = Stepper.take
+    rank = os.environ.get("RANK", "0")
+    if len(sys.argv) > 5:
+        recipe = replace(recipe, training=replace(recipe.training, on_failure="skip", accumulate=1))
+        _poison(rank)
 
     def note(self: Stepper, held: list[tuple[int, Batch]], epoch: int) -> Outcome | None:
         seen.extend(f"{epoch} {number}: {batch.indices.tolist()}" for number, batch in held)
@@ -46,10 +58,25 @@ def main() -> None:
 
     Stepper.take = note
     train(recipe=recipe, name=name, runs=folder, resume=(folder / name / "config.yaml").exists())
-    rank = os.environ.get("RANK", "0")
     (folder / f"{name}-{rank}.txt").write_text("\n".join(seen))
     if weights:  # a run that had ended already takes no step
         torch.save(torch.stack(weights), folder / f"{name}-{rank}.pt")
+
+
+def _poison(rank: str) -> None:
+    backward, read = Stepper._backward, ClipDataset._read
+
+    def fail(self: Stepper, number: int, batch: Batch, epoch: int) -> Outcome:
+        if (rank, epoch, number) == ("1", 0, 1):
+            raise Failure("loss", float("nan"), epoch, number)
+        return backward(self, number, batch, epoch)
+
+    def refuse(self: ClipDataset, index: int, sample: Sample, generator: np.random.Generator) -> object:
+        if self.is_training and rank == "1" and index == LOST:
+            raise DataError(f"cannot read {sample.name!r} - it is lost - restore it.")
+        return read(self, index, sample, generator)
+
+    Stepper._backward, ClipDataset._read = fail, refuse
 
 
 if __name__ == "__main__":

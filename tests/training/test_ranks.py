@@ -1,6 +1,7 @@
 """Hold that a run in two processes is the run in one: the same clips, the same steps, and the same end after a kill."""
 
 import ast
+import json
 import os
 import random
 import signal
@@ -15,9 +16,12 @@ import torch
 from tubelet.cli.launching import take_devices
 from tubelet.errors import ConfigError
 from tubelet.training.ranks import Ranks
+from tubelet.training.replay import replay
 from tubelet.training.run import load_checkpoint
 from tubelet.video.synthetic import make_world
 
+LOST = 41
+"""As in rank_runs.py."""
 PROGRAM = Path(__file__).with_name("rank_runs.py")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
@@ -29,8 +33,8 @@ def folder(tmp_path_factory):
     return place
 
 
-def start(folder, name, processes, epochs=1, dropout=0.0):
-    command = [*(TORCHRUN if processes == 2 else (sys.executable,)), PROGRAM, folder, name, epochs, dropout]
+def start(folder, name, processes, epochs=1, dropout=0.0, extra=()):
+    command = [*(TORCHRUN if processes == 2 else (sys.executable,)), PROGRAM, folder, name, epochs, dropout, *extra]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, env=environment, start_new_session=True)
 
@@ -131,6 +135,23 @@ def _list_ranks(folder):
                 continue
             if str(PROGRAM).encode() in words and str(folder).encode() in words:
                 yield int(entry.name)
+
+
+@pytest.mark.slow
+def test_what_fails_in_one_process_is_left_out_in_all_and_written_once(folder):
+    finish(folder, "bad", 2, extra=["poisoned"])
+    one, other = (torch.load(folder / f"bad-{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert torch.equal(one, other)
+    assert torch.equal(one[1], one[0])
+    assert not torch.equal(one[2], one[1])
+    events = [json.loads(line) for line in (folder / "bad" / "log.jsonl").read_text().splitlines()]
+    (failure,) = [event for event in events if event["event"] == "failure"]
+    assert (failure["batch"], len(failure["clips"])) == (2, 3)
+    found = replay(folder / "bad")
+    assert found.is_healthy  # the fault was made up, and the clips are those of the second process
+    assert found.clips == tuple(failure["clips"])
+    (lost,) = [json.loads(line) for line in (folder / "bad" / "bad_samples.jsonl").read_text().splitlines()]
+    assert lost["index"] == LOST
 
 
 @pytest.mark.slow

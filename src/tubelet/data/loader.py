@@ -112,6 +112,7 @@ class ClipLoader:
         self._options = options
         self._desk = _Desk(options.workers)
         self._children: list[Any] = []
+        self._owner = os.getpid()
         self._loader: DataLoader[Batch] = DataLoader(
             _Signed(dataset, self._desk),  # type: ignore[arg-type]  # typed by what it yields: batches
             batch_sampler=order,
@@ -179,6 +180,8 @@ class ClipLoader:
 
     def end_workers(self) -> None:
         """End the workers for good: one that hangs hears no gentler signal, and Python would wait for it at its end."""
+        if os.getpid() != self._owner:
+            return  # a copy in a process that was forked
         own = {row.pid for row in self._desk.read()}
         for child in self._children:
             if child.pid in own:

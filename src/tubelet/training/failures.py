@@ -15,6 +15,7 @@ from tubelet.data.dataset import Batch
 from tubelet.data.manifest import Manifest
 from tubelet.errors import TrainingError
 from tubelet.recipes.pretraining import AnyRecipe
+from tubelet.training.ranks import ALONE, Ranks
 from tubelet.training.run import Run
 from tubelet.training.step import Failure
 
@@ -33,6 +34,7 @@ class FailurePolicy:
         recipe: `training.on_failure` decides.
         manifest: names the clips.
         model: whose weights are kept as evidence; they have not moved.
+        ranks: the processes of the run; the one whose clips failed keeps the evidence, the first one logs it.
         roll_back: puts the weights of the last checkpoint back, and tells whether there was one.
         remark: told about each step that is left out.
     """
@@ -44,6 +46,7 @@ class FailurePolicy:
         manifest: Manifest,
         model: nn.Module,
         *,
+        ranks: Ranks = ALONE,
         roll_back: Callable[[], bool],
         remark: Callable[[str], None],
     ) -> None:
@@ -51,6 +54,7 @@ class FailurePolicy:
         self._recipe = recipe
         self._manifest = manifest
         self._model = model
+        self._ranks = ranks
         self._roll_back = roll_back
         self._remark = remark
         self._final = (len(manifest.select("train")) - 1) // recipe.training.batch
@@ -63,7 +67,7 @@ class FailurePolicy:
         Raises:
             Failure: the recipe says so, or too many steps in a row failed.
         """
-        names = self._write_evidence(failure, held)
+        names = [name for part in self._ranks.gather(self._keep_evidence(failure, held)) for name in part]
         policy = self._recipe.training.on_failure
         advice = f"'tubelet replay {self._run.folder}' takes the step again and says where it went wrong"
         if policy == "raise":
@@ -72,7 +76,8 @@ class FailurePolicy:
         follows = self._last == ((first[0], first[1] - 1) if first[1] else (first[0] - 1, self._final))
         self._in_a_row = self._in_a_row + 1 if follows else 1
         self._last = last
-        self._run.log("failure", epoch=failure.epoch + 1, batch=failure.number + 1, what=failure.what, clips=names)
+        if self._ranks.is_main:
+            self._run.log("failure", epoch=failure.epoch + 1, batch=failure.number + 1, what=failure.what, clips=names)
         if self._in_a_row >= MOST_IN_A_ROW:
             raise TrainingError(f"{failure} {self._in_a_row} steps in a row were left out; {advice}.") from failure
         went_back = policy == "rollback" and self._roll_back()
@@ -82,7 +87,13 @@ class FailurePolicy:
             f"the step was {done}; {advice}"
         )
 
-    def _write_evidence(self, failure: Failure, held: Sequence[tuple[int, Batch]]) -> list[str]:
+    def _keep_evidence(self, failure: Failure, held: Sequence[tuple[int, Batch]]) -> list[str]:
+        """Write what the step needs to be taken again, and name its clips; nothing where it failed elsewhere.
+
+        A gradient is that of all processes: the clips of the first stand for those of the others.
+        """
+        if not failure.is_own or (failure.what != "loss" and not self._ranks.is_main):
+            return []
         samples = self._manifest.select("train")
         batches: list[dict[str, Any]] = [
             {
@@ -94,6 +105,7 @@ class FailurePolicy:
                 "names": [self._manifest.short_name(samples[index]) for index in batch.indices.tolist()],
             }
             for number, batch in held
+            if len(batch.labels)
         ]
         payload = io.BytesIO()
         torch.save(
@@ -101,6 +113,7 @@ class FailurePolicy:
                 "model": self._model.state_dict(),
                 "batches": batches,
                 "epoch": failure.epoch,
+                "rank": self._ranks.rank,
                 "classes": list(self._manifest.classes),
                 "task": self._manifest.task,
             },

@@ -18,20 +18,11 @@ from tubelet.models.weights.source import find_weights
 from tubelet.recipes.pretraining import PretrainingRecipe
 from tubelet.recipes.recipe import DataRecipe, Recipe
 from tubelet.training.progress import Listener
-from tubelet.training.ranks import Ranks
+from tubelet.training.ranks import ALONE, Ranks, join_ranks
 from tubelet.training.run import Run
 from tubelet.training.session import FREE_FIELDS
 
-__all__ = [
-    "Opened",
-    "Place",
-    "go_on",
-    "keep_if_begun",
-    "make_request",
-    "open_together",
-    "set_determinism",
-    "start_anew",
-]
+__all__ = ["Asked", "Opened", "Place", "hold_run", "make_request", "open_run"]
 
 R = TypeVar("R", Recipe, PretrainingRecipe)
 
@@ -56,111 +47,129 @@ def make_request(recipe: DataRecipe, listener: Listener) -> Request:
 
 
 @dataclass(frozen=True)
+class Asked(Generic[R]):
+    """State what a command was asked to do."""
+
+    kind: type[R]
+    """Of recipe that it trains by."""
+    source: str | None
+    """Where the clips lie; None leaves what the recipe says."""
+    place: Place
+    """Where the run goes, or lies."""
+    recipe: R | None
+    """Everything the run depends on; None has it resolved."""
+    wishes: Mapping[str, Any]
+    """Leaves of the recipe that were asked for in particular."""
+    resume: bool
+    """Go on with the run that lies there."""
+
+
+@dataclass(frozen=True)
 class Opened(Generic[R]):
     """Hold what a training needs to begin."""
 
     run: Run
     recipe: R
     manifest: Manifest
+    ranks: Ranks = ALONE
+    """The processes that train together."""
+    is_resumed: bool = False
 
 
-def start_anew(
-    recipe: R,
-    source: str | None,
-    place: Place,
-    read: Callable[[R], Manifest],
+Read = Callable[[R], Manifest]
+"""Reads the clips that a recipe names."""
+
+
+def open_run(
+    asked: Asked[R],
+    read: Read[R],
+    resolve: Callable[[str | None, Path | None, Mapping[str, Any]], R],
     settle: Callable[[R, Manifest], R] = lambda recipe, _: recipe,
 ) -> Opened[R]:
-    """Make the folder of a new run, and write down its recipe and its splits.
+    """Open a new run, or one that goes on, in all its processes: rank 0 makes the folder, the others look at it.
 
     Args:
-        recipe: everything the run depends on.
-        source: where the clips lie; None leaves what the recipe says.
-        place: where the run goes.
+        asked: what the command was asked to do.
         read: reads the clips that a recipe names.
+        resolve: makes the recipe of a new run of the source and the wishes, where none was given.
         settle: fills in what a recipe leaves to the clips, before it is written down.
+
+    Raises:
+        TubeletError: what went wrong in rank 0, everywhere.
+    """
+    ranks = join_ranks(
+        str(asked.wishes.get("training.device", asked.recipe.training.device if asked.recipe else "auto"))
+    )
+    opened: Opened[R] | None = None
+
+    def make() -> tuple[Path, R]:
+        nonlocal opened
+        if asked.resume:
+            opened = _go_on(asked, read)
+        else:
+            given = override(asked.recipe, asked.wishes) if asked.recipe else resolve(asked.source, None, asked.wishes)
+            opened = _start_anew(given, asked, read, settle)
+        return opened.run.folder, opened.recipe
+
+    folder, recipe = ranks.share(make)
+    if opened is None:
+        opened = Opened(Run(folder), recipe, _read_assigned(Run(folder), recipe, read))
+    return replace(opened, ranks=ranks, is_resumed=asked.resume)
+
+
+@contextmanager
+def hold_run(opened: Opened[R]) -> Iterator[None]:
+    """Train within this: as deterministic as the recipe wants, and without a trace of a run that did not begin.
+
+    The folder of a new run that fails before its first checkpoint is removed: its name is free for the next attempt.
+    """
+    with _set_determinism(opened.recipe.training.deterministic):
+        try:
+            yield
+        except TubeletError:
+            if opened.ranks.is_main and not opened.is_resumed and not opened.run.has_begun:
+                opened.run.remove()
+            raise
+
+
+def _start_anew(recipe: R, asked: Asked[R], read: Read[R], settle: Callable[[R, Manifest], R]) -> Opened[R]:
+    """Make the folder of a new run, and write down its recipe and its splits.
 
     Raises:
         TrainingError: there is a run of that name already, or it holds the weights to start from.
         CheckpointError: no weights where the recipe says; nothing was removed yet.
     """
-    recipe = _fix_source(recipe, source)
+    recipe = _fix_source(recipe, asked.source)
     manifest = read(recipe)
     recipe = settle(recipe, manifest)
-    folder = _choose_folder(place, recipe)
+    folder = _choose_folder(asked.place, recipe)
     _check_weights(recipe, folder)
-    run = Run.create(folder, recipe, overwrite=place.overwrite)
+    run = Run.create(folder, recipe, overwrite=asked.place.overwrite)
     write_assignments(run.splits_path, manifest)
     return Opened(run, recipe, manifest)
 
 
-def go_on(
-    kind: type[R], wishes: Mapping[str, Any], source: str | None, place: Place, read: Callable[[R], Manifest]
-) -> Opened[R]:
+def _go_on(asked: Asked[R], read: Read[R]) -> Opened[R]:
     """Open an interrupted run with the recipe and the splits that it was started with.
-
-    Args:
-        kind: of recipe that it was started with.
-        wishes: leaves of the recipe that were asked for; none may make it another run.
-        source: where the clips lie now; None where they lay.
-        place: where the run lies.
-        read: reads the clips that a recipe names.
 
     Raises:
         TrainingError: no such run, one of another kind, or a wish that would make it another.
     """
-    if place.name is None:
+    if asked.place.name is None:
         raise TrainingError("cannot resume - no run was named - say which one with --name.")
-    run = Run.open(place.runs / place.name)
-    recipe = _fix_source(_keep_recipe(run, kind, wishes), source)
+    run = Run.open(asked.place.runs / asked.place.name)
+    recipe = _fix_source(_keep_recipe(run, asked.kind, asked.wishes), asked.source)
+    return Opened(run, recipe, _read_assigned(run, recipe, read))
+
+
+def _read_assigned(run: Run, recipe: R, read: Read[R]) -> Manifest:
+    """Read the clips of a run in the splits that it was started with."""
     manifest = read(recipe)
-    if run.splits_path.exists():
-        manifest = apply_assignments(manifest, read_assignments(run.splits_path))
-    return Opened(run, recipe, manifest)
-
-
-def open_together(ranks: Ranks, open_run: Callable[[], Opened[R]], read: Callable[[R], Manifest]) -> Opened[R]:
-    """Open a run in all its processes: rank 0 makes the folder, the others look at it.
-
-    Args:
-        ranks: the processes.
-        open_run: opens the run where it is to be written.
-        read: reads the clips that a recipe names.
-
-    Raises:
-        TubeletError: what went wrong in rank 0, everywhere.
-    """
-    if ranks.size == 1:
-        return open_run()
-    opened: Opened[R] | None = None
-
-    def make() -> tuple[Path, R]:
-        nonlocal opened
-        opened = open_run()
-        return opened.run.folder, opened.recipe
-
-    folder, recipe = ranks.share(make)
-    if opened is not None:
-        return opened
-    run, manifest = Run(folder), read(recipe)
-    if run.splits_path.exists():
-        manifest = apply_assignments(manifest, read_assignments(run.splits_path))
-    return Opened(run, recipe, manifest)
+    return apply_assignments(manifest, read_assignments(run.splits_path)) if run.splits_path.exists() else manifest
 
 
 @contextmanager
-def keep_if_begun(run: Run, *, is_resumed: bool) -> Iterator[None]:
-    """Remove the folder of a new run that fails before its first checkpoint: its name is free for the next attempt."""
-    try:
-        yield
-    except TubeletError:
-        if not is_resumed and not run.has_begun:
-            run.remove()
-        raise
-
-
-@contextmanager
-def set_determinism(wanted: bool) -> Iterator[None]:
+def _set_determinism(wanted: bool) -> Iterator[None]:
     """Refuse operations that may differ between runs, for this run only."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(before or wanted)

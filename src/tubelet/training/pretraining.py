@@ -14,7 +14,6 @@ from einops import rearrange
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from tubelet.config import override
 from tubelet.data.dataset import Batch
 from tubelet.data.manifest import Manifest
 from tubelet.data.splits import split_manifest
@@ -31,18 +30,8 @@ from tubelet.recipes.pretraining import PretrainingRecipe
 from tubelet.recipes.shipped import resolve_pretraining
 from tubelet.report.figures import draw_contact_sheet
 from tubelet.training.loop import Totals
-from tubelet.training.opening import (
-    Opened,
-    Place,
-    go_on,
-    keep_if_begun,
-    make_request,
-    open_together,
-    set_determinism,
-    start_anew,
-)
+from tubelet.training.opening import Asked, Place, hold_run, make_request, open_run
 from tubelet.training.progress import QUIET, Listener
-from tubelet.training.ranks import join_ranks
 from tubelet.training.session import Session, describe_epoch, list_sizes
 from tubelet.training.step import autocast
 from tubelet.transforms.preparation import DIFFERENCE_GAIN, normalize
@@ -107,25 +96,15 @@ def pretrain(
     Source: arXiv 2203.12602.
     """
     wishes = {key.replace("__", "."): value for key, value in changes.items()}
-    place = Place(Path(runs), name, overwrite)
     source = _name_source(data)
 
     def read(recipe: PretrainingRecipe) -> Manifest:
         return _read(data, recipe, listener)
 
-    def open_run() -> Opened[PretrainingRecipe]:
-        if resume:
-            return go_on(PretrainingRecipe, wishes, source, place, read)
-        wanted = override(recipe, wishes) if recipe else resolve_pretraining(source, None, wishes)
-        return start_anew(wanted, source, place, read)
-
-    ranks = join_ranks(str(wishes.get("training.device", recipe.training.device if recipe else "auto")))
-    opened = open_together(ranks, open_run, read)
-    with (
-        set_determinism(opened.recipe.training.deterministic),
-        keep_if_begun(opened.run, is_resumed=resume or not ranks.is_main),
-    ):
-        trainer = Pretrainer(opened.run, opened.recipe, opened.manifest, listener, ranks)
+    asked = Asked(PretrainingRecipe, source, Place(Path(runs), name, overwrite), recipe, wishes, resume)
+    opened = open_run(asked, read, resolve_pretraining)
+    with hold_run(opened):
+        trainer = Pretrainer(opened.run, opened.recipe, opened.manifest, listener, opened.ranks)
         trainer.execute(is_resumed=resume)
     last = trainer.progress.history[-1]
     return PretrainingResult(opened.run.folder, trainer.progress.epoch, last["train_loss"], last["val_loss"])

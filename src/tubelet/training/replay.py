@@ -107,7 +107,7 @@ def _watch_step(task: Task, recipe: AnyRecipe, evidence: dict[str, Any]) -> Repl
     with watch.over(model):
         for row in evidence["batches"]:
             batch = Batch(row["clips"], row["labels"], row["indices"], (), row["lengths"])
-            seed_step(recipe.training.seed, evidence["epoch"], row["number"])
+            seed_step(recipe.training.seed, evidence["epoch"], row["number"], evidence["rank"])
             loss, _ = task.compute_loss(batch)
             losses.append(float(loss.detach()))
             (loss * len(batch.labels)).backward()  # type: ignore[no-untyped-call]

@@ -78,7 +78,8 @@ class Session(ABC, Generic[R]):
         self.task = self._make_task()
         self.optimizer = make_optimizer(self.model, recipe.optimizer)
         self.average = WeightAverage(self.model, recipe.optimizer.ema) if recipe.optimizer.ema else None
-        policy = FailurePolicy(run, recipe, manifest, self.model, roll_back=self._roll_back, remark=listener.on_remark)
+        remark = self.listener.on_remark
+        policy = FailurePolicy(run, recipe, manifest, self.model, ranks=ranks, roll_back=self._roll_back, remark=remark)
         self.stepper = Stepper(
             self.task,
             self.optimizer,
@@ -86,7 +87,7 @@ class Session(ABC, Generic[R]):
             average=self.average,
             ranks=ranks,
             on_failure=policy.meet,
-            on_remark=listener.on_remark,
+            on_remark=remark,
         )
 
     @property
@@ -222,13 +223,12 @@ class Session(ABC, Generic[R]):
 
     def _finish_epoch(self, val_loader: ClipLoader | None, schedule: Schedule) -> None:
         progress, totals = self.progress, self.progress.totals
+        totals.bad = [sample for bad in self.ranks.gather(totals.bad) for sample in bad]
         self._report_bad(totals.bad)
         with self._averaged():
             held_out = self._validate(self._watch(val_loader)) if val_loader is not None else None
         if held_out is not None:
             held_out = self._join(held_out)
-        totals.bad = [sample for bad in self.ranks.gather(totals.bad) for sample in bad]
-        if held_out is not None:
             self._report_bad(held_out.bad)
             if not held_out.seen:
                 raise TrainingError(

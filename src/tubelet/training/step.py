@@ -38,7 +38,7 @@ class Task(Protocol):
 class Failure(TrainingError):
     """Report a step whose loss or gradient is no number; the weights have not moved."""
 
-    def __init__(self, what: str, value: float, epoch: int, number: int) -> None:
+    def __init__(self, what: str, value: float, epoch: int, number: int, *, is_own: bool = True) -> None:
         super().__init__(
             f"cannot go on with epoch {epoch + 1}, batch {number + 1} - the {what} is {value} - lower optimizer.lr, or "
             "set training.precision to fp32; the last checkpoint is intact."
@@ -47,6 +47,8 @@ class Failure(TrainingError):
         self.value = value
         self.epoch = epoch
         self.number = number
+        self.is_own = is_own
+        """The loss is of this process's clips, not of another's."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class Stepper:
         count, correct = (sum(getattr(outcome, name) for outcome in own) for name in ("count", "correct"))
         loss_sum, count, correct, failed = self.ranks.sum_values([loss_sum, count, correct, failure is not None])
         if failed:
-            raise failure or Failure("loss of another process", float("nan"), epoch, held[-1][0])
+            raise failure or Failure("loss in another process", float("nan"), epoch, held[-1][0], is_own=False)
         return Outcome(loss_sum, int(count), int(correct))
 
     def _move(self, count: int) -> None:

@@ -9,25 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from tubelet.config import override
 from tubelet.data.catalogue import open_data
 from tubelet.data.features import check_kind, measure_features
 from tubelet.data.manifest import Manifest
 from tubelet.evaluation.evaluate import Report
 from tubelet.recipes.recipe import Recipe
 from tubelet.recipes.shipped import resolve_recipe
-from tubelet.training.opening import (
-    Opened,
-    Place,
-    go_on,
-    keep_if_begun,
-    make_request,
-    open_together,
-    set_determinism,
-    start_anew,
-)
+from tubelet.training.opening import Asked, Place, hold_run, make_request, open_run
 from tubelet.training.progress import QUIET, Listener
-from tubelet.training.ranks import join_ranks
 from tubelet.training.trainer import Trainer
 
 __all__ = ["TrainResult", "train"]
@@ -84,27 +73,17 @@ def train(
         >>> result = tubelet.train("clips/", name="mine", training__epochs=5)  # doctest: +SKIP
     """
     wishes = {key.replace("__", "."): value for key, value in changes.items()}
-    place = Place(Path(runs), name, overwrite)
     source = data.origin if isinstance(data, Manifest) else None if data is None else os.fspath(data)
 
     def read(recipe: Recipe) -> Manifest:
         return data if isinstance(data, Manifest) else _open(recipe, listener)
 
-    def open_run() -> Opened[Recipe]:
-        if resume:
-            return go_on(Recipe, wishes, source, place, read)
-        wanted = override(recipe, wishes) if recipe else resolve_recipe(source, None, wishes)
-        return start_anew(wanted, source, place, read, _settle)
-
-    ranks = join_ranks(str(wishes.get("training.device", recipe.training.device if recipe else "auto")))
-    opened = open_together(ranks, open_run, read)
-    with (
-        set_determinism(opened.recipe.training.deterministic),
-        keep_if_begun(opened.run, is_resumed=resume or not ranks.is_main),
-    ):
-        trainer = Trainer(opened.run, opened.recipe, opened.manifest, listener, ranks)
+    asked = Asked(Recipe, source, Place(Path(runs), name, overwrite), recipe, wishes, resume)
+    opened = open_run(asked, read, resolve_recipe, _settle)
+    with hold_run(opened):
+        trainer = Trainer(opened.run, opened.recipe, opened.manifest, listener, opened.ranks)
         trainer.execute(is_resumed=resume)
-        report = ranks.share(trainer.judge)
+        report = opened.ranks.share(trainer.judge)
     progress = trainer.progress
     best = progress.best if progress.best >= 0 else math.nan
     top1, mean_ap = best, math.nan
