@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from tubelet.recipes.optimization import OptimizerRecipe
 from tubelet.recipes.pretraining import (
     PretrainingData,
     PretrainingModel,
@@ -13,7 +14,7 @@ from tubelet.recipes.pretraining import (
     PretrainingRecipe,
     PretrainingSchedule,
 )
-from tubelet.recipes.recipe import DataRecipe, ModelRecipe, OptimizerRecipe, Recipe, TrainingRecipe
+from tubelet.recipes.recipe import DataRecipe, ModelRecipe, Recipe, TrainingRecipe
 from tubelet.training.train import train
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec

@@ -15,7 +15,7 @@ from tubelet.data.sample import Sample
 from tubelet.errors import Corrupt, FrameOutOfRange
 from tubelet.evaluation.evaluate import prepare_evaluation
 from tubelet.recipes.recipe import Recipe
-from tubelet.training.session import prepare_training
+from tubelet.training.feeding import prepare_training
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.source import Video
 from tubelet.video.spec import InputSpec

@@ -27,7 +27,7 @@ from tubelet.data.loader import EpochOrder, LoaderOptions, _follow, make_loader
 from tubelet.errors import ConfigError, DataError
 from tubelet.evaluation.evaluate import prepare_evaluation
 from tubelet.recipes.recipe import Recipe
-from tubelet.training.session import prepare_training
+from tubelet.training.feeding import prepare_training
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.clip import VideoInfo
 from tubelet.video.spec import InputSpec

@@ -17,7 +17,8 @@ from tubelet import train
 from tubelet.data.dataset import Batch, ClipDataset
 from tubelet.data.sample import Sample
 from tubelet.errors import DataError
-from tubelet.recipes.recipe import DataRecipe, ModelRecipe, OptimizerRecipe, Recipe, TrainingRecipe
+from tubelet.recipes.optimization import OptimizerRecipe
+from tubelet.recipes.recipe import DataRecipe, ModelRecipe, Recipe, TrainingRecipe
 from tubelet.training.step import Failure, Outcome, Stepper
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec

@@ -14,12 +14,13 @@ from tubelet.config import read_config
 from tubelet.data.catalogue import open_data
 from tubelet.data.dataset import ClipDataset
 from tubelet.errors import ConfigError
+from tubelet.recipes.optimization import LossRecipe, OptimizerRecipe
 from tubelet.recipes.pretraining import PretrainingRecipe
-from tubelet.recipes.recipe import OptimizerRecipe, Recipe, TrainingRecipe
+from tubelet.recipes.recipe import Recipe, TrainingRecipe
+from tubelet.training.feeding import prepare_training
 from tubelet.training.loop import Classification, train_epoch
 from tubelet.training.optimizer import Schedule, make_optimizer
 from tubelet.training.preview import draw_augmentations
-from tubelet.training.session import prepare_training
 from tubelet.training.step import Stepper
 from tubelet.training.train import train
 from tubelet.transforms.policy import Augmentation
@@ -43,7 +44,7 @@ def train_in_parts(recipe, *parts):
         if count < len(rest):
             rest = _Stopping(rest, count)
         try:
-            call(rest, schedule=Schedule(3e-3, 0.0, 0, 100), num_batches=6)
+            call(rest, schedule=Schedule(OptimizerRecipe(lr=3e-3, min_lr=0.0), 0, 100), num_batches=6)
         except StopTrainingError:
             optimizer.zero_grad(set_to_none=True)
         done += count
@@ -79,9 +80,7 @@ def test_what_is_learned_from_mixed_batches_is_the_loss_of_soft_targets():
     seen = []
     compute = classifier.compute_logits
     classifier.compute_logits = lambda clips, lengths: seen.append((clips, compute(clips, lengths))) or seen[-1][1]
-    recipe = Recipe(
-        input=MIXED.input, augmentation=Augmentation(mixup=0.8), optimizer=OptimizerRecipe(label_smoothing=0.1)
-    )
+    recipe = Recipe(input=MIXED.input, augmentation=Augmentation(mixup=0.8), loss=LossRecipe(label_smoothing=0.1))
     loss, _ = Classification(classifier, recipe).compute_loss(batch)
     clips, logits = seen[0]
     bright = clips.float().mean((1, 2, 3, 4))
@@ -174,4 +173,4 @@ def test_the_policy_that_the_documentation_prints_is_read_as_it_stands(tmp_path)
     path.write_text(page.split("```yaml")[1].split("```")[0])
     recipe = read_config(path, Recipe)
     assert recipe.augmentation.policy_magnitude == 21
-    assert recipe.optimizer.label_smoothing == 0.1
+    assert recipe.loss.label_smoothing == 0.1

@@ -22,7 +22,8 @@ from tubelet.evaluation.audit import audit
 from tubelet.evaluation.evaluate import score_samples
 from tubelet.metrics import Ranking, estimate_bootstrap
 from tubelet.models import create_model
-from tubelet.recipes.recipe import OptimizerRecipe, Recipe
+from tubelet.recipes.optimization import LossRecipe
+from tubelet.recipes.recipe import Recipe
 from tubelet.training.loop import MultilabelClassification, validate
 from tubelet.video.spec import InputSpec
 
@@ -152,7 +153,7 @@ def test_an_audit_of_several_labels_is_refused(result, source):
 def test_the_loss_is_the_mean_over_clips_and_classes_and_smoothing_spreads_over_yes_and_no():
     classifier, batch = make_classifier(), make_batch()
     for smoothing in (0.0, 0.1):
-        recipe = Recipe(input=SPEC, optimizer=OptimizerRecipe(label_smoothing=smoothing))
+        recipe = Recipe(input=SPEC, loss=LossRecipe(label_smoothing=smoothing))
         loss, right = MultilabelClassification(classifier, recipe).compute_loss(batch)
         share = classifier.compute_logits(batch.clips).sigmoid()
         wanted = torch.where(batch.labels, 1 - smoothing / 2, smoothing / 2)

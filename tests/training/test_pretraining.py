@@ -20,6 +20,7 @@ from tubelet.errors import CheckpointError, ConfigError, DataError, TrainingErro
 from tubelet.model_folder import read_model
 from tubelet.models import create_model, load_weights
 from tubelet.models.videomae_pretraining import create_pretraining
+from tubelet.recipes.optimization import OptimizerRecipe
 from tubelet.recipes.pretraining import PretrainingModel, PretrainingOptimizer, PretrainingRecipe
 from tubelet.recipes.recipe import Recipe
 from tubelet.recipes.shipped import resolve_pretraining, resolve_recipe
@@ -169,7 +170,7 @@ def test_what_is_hidden_is_learned_where_it_follows_from_what_is_seen():
     before = task.validate(held_out).loss
     optimizer = make_optimizer(task.model, task.recipe.optimizer)
     for epoch in range(2):
-        schedule = Schedule(3e-3, 0.0, 10, 80)
+        schedule = Schedule(OptimizerRecipe(lr=3e-3, min_lr=0.0), 10, 80)
         train_epoch(Stepper(task, optimizer, task.recipe), batches, schedule, num_batches=len(batches), epoch=epoch)
     assert task.validate(held_out).loss < 0.5 * before
 
@@ -312,7 +313,7 @@ def test_the_recipe_of_a_known_data_set_or_model_reads_back_from_yaml(tmp_path):
         ({"model.decoder_mask_ratio": 0.6}, "0.25, 0.5 or 0.75, or 0 for none"),
         ({"model.decoder_depth": 0}, "decoder_depth counts things"),
         ({"model.mask_ration": 0.5}, "did you mean 'mask_ratio'"),
-        ({"optimizer.label_smoothing": 0.1}, "unknown key"),
+        ({"loss.label_smoothing": 0.1}, "unknown key"),
     ],
 )
 def test_a_wrong_wish_is_refused_by_name(changes, says):

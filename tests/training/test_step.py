@@ -16,7 +16,8 @@ from tubelet.classifier import Classifier
 from tubelet.data.dataset import Batch
 from tubelet.errors import Interrupted, TrainingError
 from tubelet.models import create_model
-from tubelet.recipes.recipe import DataRecipe, ModelRecipe, OptimizerRecipe, Recipe, TrainingRecipe
+from tubelet.recipes.optimization import OptimizerRecipe
+from tubelet.recipes.recipe import DataRecipe, ModelRecipe, Recipe, TrainingRecipe
 from tubelet.training.averaging import WeightAverage
 from tubelet.training.loop import Classification
 from tubelet.training.progress import Quiet

@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from tubelet.config import flatten
 from tubelet.data.dataset import BadSample
 from tubelet.data.manifest import Manifest
 from tubelet.models import WeightReport
+from tubelet.recipes.optimization import FinetuningRecipe
 from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.loop import Totals
+from tubelet.training.optimizer import scale_rate
 from tubelet.training.pretraining import PretrainingResult
 from tubelet.training.train import TrainResult
 from tubelet.video.spec import InputSpec
@@ -67,7 +68,6 @@ class Terminal:
     def on_start(self, folder: Path, recipe: AnyRecipe, manifest: Manifest, model: nn.Module) -> None:
         """Print what is trained on what, with effective values."""
         self.is_multilabel = manifest.task == "multilabel"
-        values = flatten(recipe)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         spec = recipe.input
         self.console.print(f"run     {folder}")
@@ -76,11 +76,9 @@ class Terminal:
             f"model   {recipe.model.name}, {parameters:,} parameters, from {recipe.model.source or 'scratch'}; "
             f"{spec.frames} frames of {_describe_frame(spec)}{self._describe_mask(recipe)}"
         )
-        self.console.print(
-            f"steps   batch {values['training.batch']} x {values['training.accumulate']}, "
-            f"lr {values['optimizer.lr']:g}, {values['training.epochs']} epochs, seed {values['training.seed']}, "
-            f"{next(model.parameters()).device}"
-        )
+        self.console.print(f"steps   {describe_steps(recipe)}, {next(model.parameters()).device}")
+        if isinstance(recipe, Recipe) and recipe.finetuning != FinetuningRecipe():
+            self.console.print(f"moves   {describe_finetuning(recipe.finetuning)}")
 
     def on_weights(self, report: WeightReport) -> None:
         """Print what was loaded, and what did not match."""
@@ -144,6 +142,33 @@ class Terminal:
         if self.task is None:
             self.task = self.progress.add_task(description, total=total, note=note)
         self.progress.update(self.task, description=description, completed=done, total=total, note=note)
+
+
+def describe_steps(recipe: AnyRecipe) -> str:
+    """State what a step is, with the rate that comes out where the recipe states it for other batches."""
+    optimizer, training = recipe.optimizer, recipe.training
+    clips = training.batch * training.accumulate
+    rate = f"lr {optimizer.lr * scale_rate(optimizer, clips):g}"
+    if optimizer.base_batch:
+        rate += f" (stated {optimizer.lr:g} for {optimizer.base_batch} clips a step)"
+    decay = f", x {optimizer.layer_decay:g} a layer" if optimizer.layer_decay < 1 else ""
+    parts = f"{training.batch} x {training.accumulate}" if training.accumulate > 1 else f"{training.batch}"
+    return (
+        f"{optimizer.name}, batch {parts}, {rate}{decay}, {optimizer.schedule}, {training.epochs} epochs, "
+        f"seed {training.seed}"
+    )
+
+
+def describe_finetuning(recipe: FinetuningRecipe) -> str:
+    """State which weights move."""
+    parts = []
+    if recipe.adapter_rank:
+        parts.append(f"adapters of rank {recipe.adapter_rank} and the head")
+    if recipe.frozen_layers:
+        parts.append("the head" if recipe.frozen_layers < 0 else f"all but the first {recipe.frozen_layers} layers")
+    if recipe.head_epochs:
+        parts.append(f"in the first {recipe.head_epochs} epochs the head alone")
+    return "; ".join(parts)
 
 
 def _describe_frame(spec: InputSpec) -> str:

@@ -63,6 +63,7 @@ class EpochOrder(Sampler[list[tuple[int, ...]]]):
         seed: with the epoch, all that the order depends on; None keeps the samples in place.
         share: takes this process's part of a batch, where several processes share each.
         repeats: times that each sample of a batch comes in it, one after the other.
+        strata: the class of each sample, where each class shall come equally often in an epoch of `count` samples.
     """
 
     def __init__(
@@ -72,12 +73,14 @@ class EpochOrder(Sampler[list[tuple[int, ...]]]):
         seed: int | None,
         share: Callable[[Sequence[int]], Sequence[int]] = lambda whole: whole,
         repeats: int = 1,
+        strata: Sequence[int] | None = None,
     ) -> None:
         self.count = count
         self.batch = batch
         self.seed = seed
         self.share = share
         self.repeats = repeats
+        self.strata = strata
         self.epoch = 0
         self.first_batch = 0
 
@@ -92,11 +95,26 @@ class EpochOrder(Sampler[list[tuple[int, ...]]]):
     def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
         order = np.arange(self.count)
         if self.seed is not None:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
+            generator = np.random.default_rng([self.seed, self.epoch])
+            order = generator.permutation(self.count)
+            if self.strata is not None:
+                order = _balance(order, np.array(self.strata), generator)
         for first in range(self.first_batch * self.batch, self.count, self.batch):
             turns = [()] if self.repeats == 1 else [(turn,) for turn in range(self.repeats)]
             own = self.share(order[first : first + self.batch].tolist())
             yield [(self.epoch, index, *turn) for index in own for turn in turns]
+
+
+def _balance(
+    order: Int64[np.ndarray, " count"], strata: Int64[np.ndarray, " count"], generator: np.random.Generator
+) -> Int64[np.ndarray, " count"]:
+    """Draw as many samples of each class: those of a rare one again and again, those of a frequent one in part."""
+    classes = np.unique(strata)
+    whole, more = divmod(len(order), len(classes))
+    shares = np.full(len(classes), whole)
+    shares[generator.permutation(len(classes))[:more]] += 1
+    drawn = [np.resize(order[strata[order] == one], share) for one, share in zip(classes, shares, strict=True)]
+    return np.concatenate(drawn)[generator.permutation(len(order))]
 
 
 class ClipLoader:

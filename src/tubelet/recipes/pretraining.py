@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from tubelet.config.fields import list_types
 from tubelet.errors import ConfigError
+from tubelet.recipes.optimization import OptimizerRecipe
 from tubelet.recipes.recipe import (
-    AdamWRecipe,
     DataRecipe,
     Recipe,
     ScheduleRecipe,
@@ -96,7 +96,7 @@ class PretrainingModel:
 
 
 @dataclass(frozen=True)
-class PretrainingOptimizer(AdamWRecipe):
+class PretrainingOptimizer(OptimizerRecipe):
     """State how weights move in pre-training."""
 
     betas: tuple[float, float] = (0.9, 0.95)

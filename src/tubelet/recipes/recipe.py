@@ -5,14 +5,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tubelet.errors import ConfigError
+from tubelet.recipes.optimization import FinetuningRecipe, LossRecipe, OptimizerRecipe
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
 
 __all__ = [
-    "AdamWRecipe",
     "DataRecipe",
     "ModelRecipe",
-    "OptimizerRecipe",
     "Recipe",
     "ScheduleRecipe",
     "TrainingRecipe",
@@ -125,52 +124,6 @@ def check_variations(augmentation: Augmentation, spec: InputSpec) -> None:
 
 
 @dataclass(frozen=True)
-class AdamWRecipe:
-    """State how weights move, whatever is learned."""
-
-    lr: float = 1e-3
-    """Peak learning rate of AdamW; 1e-3 suits small models from scratch, 1e-4 fine-tuning."""
-    weight_decay: float = 0.05
-    """Decay of matrices; vectors (biases, norms, positions of rank 1) are never decayed."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's averaging of gradients and of their squares."""
-    clip_norm: float = 1.0
-    """Largest norm of the whole gradient; 0 leaves it as it is."""
-    warmup_epochs: float = 1.0
-    """Epochs in which the learning rate rises linearly from zero."""
-    min_lr: float = 1e-6
-    """Where the cosine ends."""
-    ema: float = 0.0
-    """Share of itself that a moving average of the weights keeps at each step, below 1: the average is what is
-    validated and kept; 0.999 is usual, 0 is off."""
-
-    def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ConfigError(f"optimizer.lr must be positive - found {self.lr} - 1e-3 or 1e-4 are usual.")
-        if self.weight_decay < 0 or self.clip_norm < 0 or self.min_lr < 0 or self.warmup_epochs < 0:
-            raise ConfigError(
-                "optimizer.weight_decay, clip_norm, min_lr and warmup_epochs cannot be negative - give 0 or more."
-            )
-        if not 0 <= self.ema < 1:
-            raise ConfigError(f"optimizer.ema is a share below 1 - found {self.ema} - 0.999 is usual, 0 is off.")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(f"optimizer.betas are shares - found {self.betas} - (0.9, 0.999) is usual.")
-
-
-@dataclass(frozen=True)
-class OptimizerRecipe(AdamWRecipe):
-    """State how weights move."""
-
-    label_smoothing: float = 0.0
-    """Share of the target spread evenly over all classes; 0.1 is usual for long trainings."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(f"optimizer.label_smoothing is a share - found {self.label_smoothing} - give 0 to 0.99.")
-
-
-@dataclass(frozen=True)
 class ScheduleRecipe:
     """State how long, in which portions and on what a run goes."""
 
@@ -242,6 +195,8 @@ class Recipe:
     input: InputSpec = field(default_factory=lambda: InputSpec(frames=16, height=64, width=64, differences="append"))
     augmentation: Augmentation = field(default_factory=lambda: SMALL_DATA)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    loss: LossRecipe = field(default_factory=LossRecipe)
+    finetuning: FinetuningRecipe = field(default_factory=FinetuningRecipe)
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
 
     def __post_init__(self) -> None:

@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 
 from tubelet.config import override, read_config
 from tubelet.errors import DataError
+from tubelet.recipes.optimization import LossRecipe, OptimizerRecipe
 from tubelet.recipes.pretraining import (
     PretrainingData,
     PretrainingModel,
     PretrainingRecipe,
     PretrainingSchedule,
 )
-from tubelet.recipes.recipe import DataRecipe, ModelRecipe, OptimizerRecipe, Recipe, TrainingRecipe
+from tubelet.recipes.recipe import DataRecipe, ModelRecipe, Recipe, TrainingRecipe
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
 
@@ -113,7 +114,8 @@ def _make_features(model: str) -> Recipe:
         model=ModelRecipe(model),
         input=InputSpec(kind="features", frames=20, height=1, width=1, channels=2048, mean=(), std=()),
         augmentation=Augmentation(horizontal_flip=0.0),
-        optimizer=OptimizerRecipe(lr=1e-3, label_smoothing=0.1),
+        optimizer=OptimizerRecipe(lr=1e-3),
+        loss=LossRecipe(label_smoothing=0.1),
         training=TrainingRecipe(epochs=20, batch=32),
     )
 
@@ -157,7 +159,8 @@ def make_volumes(model: str = "i3d_nano") -> Recipe:
         model=ModelRecipe(model),
         input=InputSpec(frames=32, height=32, width=32, channels=1),
         augmentation=Augmentation(horizontal_flip=0.0, stretch=(0.7, 1.42), shift=0.1, time_shift=0.1),
-        optimizer=OptimizerRecipe(lr=1e-3, label_smoothing=0.1),
+        optimizer=OptimizerRecipe(lr=1e-3),
+        loss=LossRecipe(label_smoothing=0.1),
         training=TrainingRecipe(batch=32, keep="last"),
     )
     return override(recipe, VOLUMES[model])

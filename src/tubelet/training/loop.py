@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name for it
 
@@ -18,7 +19,14 @@ from tubelet.training.optimizer import Schedule
 from tubelet.training.step import Outcome, Stepper, autocast
 from tubelet.transforms.mixing import mix_batch
 
-__all__ = ["Classification", "MultilabelClassification", "Totals", "train_epoch", "validate"]
+__all__ = [
+    "Classification",
+    "MultilabelClassification",
+    "Totals",
+    "compute_weighted_loss",
+    "train_epoch",
+    "validate",
+]
 
 
 @dataclass
@@ -74,6 +82,10 @@ class Classification:
 
     classifier: Classifier
     recipe: Recipe
+    class_weights: Tensor | None = None
+    """What clips of each class weigh in the loss, on average 1 over the training clips; None where all weigh alike."""
+    teacher: Classifier | None = None
+    """Whose answers are learned beside the labels."""
 
     @property
     def model(self) -> nn.Module:
@@ -82,12 +94,33 @@ class Classification:
 
     def compute_loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Return the cross-entropy of the clips, and how many have their highest score at their label."""
-        logits, labels = self._compute_logits(batch)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.optimizer.label_smoothing)
-        return loss, _count_right(logits.detach(), batch)
+        logits, labels, clips = self._compute_logits(batch)
+        smoothing = self.recipe.loss.label_smoothing
+        if self.class_weights is None:
+            loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        else:
+            loss = compute_weighted_loss(logits, labels, self.class_weights.to(logits), smoothing)
+        return self._follow_teacher(loss, logits, clips, batch), _count_right(logits.detach(), batch)
 
-    def _compute_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return float32 logits, and the labels on their device: shares of classes where clips are mixed."""
+    def _follow_teacher(self, loss: Tensor, logits: Tensor, clips: Tensor, batch: Batch) -> Tensor:
+        """Mix the loss with the distance to the teacher's answers, where there is a teacher."""
+        if self.teacher is None:
+            return loss
+        with torch.no_grad(), autocast(self.recipe.training.precision, self.classifier.device):
+            answers = self.teacher.compute_logits(clips, batch.lengths).float()
+        wanted = self.recipe.loss
+        distance = self._compute_distance(logits / wanted.temperature, answers / wanted.temperature)
+        return (1 - wanted.teacher_share) * loss + wanted.teacher_share * wanted.temperature**2 * distance
+
+    def _compute_distance(self, logits: Tensor, answers: Tensor) -> Tensor:
+        """Return the mean divergence of answers from the teacher's.
+
+        Source: arXiv 1503.02531; times the square of the temperature it moves weights as far at any temperature.
+        """
+        return F.kl_div(logits.log_softmax(1), answers.log_softmax(1), log_target=True, reduction="batchmean")
+
+    def _compute_logits(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return float32 logits, the labels on their device (shares of classes where mixed), and the clips."""
         device = self.classifier.device
         clips, labels = batch.clips, batch.labels.to(device, non_blocking=True)
         if self.recipe.augmentation.mixes:
@@ -97,7 +130,7 @@ class Classification:
             clips, labels = mix_batch(clips, labels, len(self.classifier.classes), self.recipe.augmentation, generator)
         with autocast(self.recipe.training.precision, device):
             logits = self.classifier.compute_logits(clips, batch.lengths)
-        return logits.float(), labels
+        return logits.float(), labels, clips
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +139,33 @@ class MultilabelClassification(Classification):
 
     def compute_loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Return the binary cross-entropy, its mean over clips and classes; no clip is right or wrong as a whole."""
-        logits, labels = self._compute_logits(batch)
-        smoothing = self.recipe.optimizer.label_smoothing
-        return F.binary_cross_entropy_with_logits(logits, labels.float() * (1 - smoothing) + smoothing / 2), 0
+        logits, labels, clips = self._compute_logits(batch)
+        smoothing = self.recipe.loss.label_smoothing
+        targets = labels.float() * (1 - smoothing) + smoothing / 2
+        weights = None if self.class_weights is None else self.class_weights.to(logits)
+        loss = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
+        return self._follow_teacher(loss, logits, clips, batch), 0
+
+    def _compute_distance(self, logits: Tensor, answers: Tensor) -> Tensor:
+        """Return the mean cross-entropy with the teacher's answers, above what it has in itself."""
+        targets = answers.sigmoid()
+        own = F.binary_cross_entropy_with_logits(answers, targets)
+        return F.binary_cross_entropy_with_logits(logits, targets) - own
+
+
+def compute_weighted_loss(
+    logits: Float[Tensor, "batch classes"],
+    labels: Int64[Tensor, " batch"] | Float[Tensor, "batch classes"],
+    weights: Float[Tensor, " classes"],
+    smoothing: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Compute the cross-entropy in which each part of a target weighs as its class does, and its mean over clips.
+
+    Over clips and not over weights, as PyTorch takes it: the gradient of a batch is then the sum of those of its parts.
+    """
+    targets = F.one_hot(labels, len(weights)).to(logits) if labels.ndim == 1 else labels
+    targets = targets * (1 - smoothing) + smoothing / len(weights)
+    return -(targets * weights * logits.log_softmax(1)).sum(1).mean()
 
 
 def _count_right(scores: Tensor, batch: Batch) -> int:
@@ -155,7 +212,7 @@ def train_epoch(
     totals = totals or Totals()
     every = stepper.recipe.training.accumulate
     steps_per_epoch = -(-num_batches // every)
-    stepper.start_epoch()
+    stepper.start_epoch(epoch)
     held: list[tuple[int, Batch]] = []
     for number, batch in _timed(batches, totals, num_batches):
         started = time.perf_counter()

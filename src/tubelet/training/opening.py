@@ -17,10 +17,10 @@ from tubelet.models.published import find_published
 from tubelet.models.weights.source import find_weights
 from tubelet.recipes.pretraining import PretrainingRecipe
 from tubelet.recipes.recipe import DataRecipe, Recipe
+from tubelet.training.checkpoints import FREE_FIELDS
 from tubelet.training.progress import Listener
 from tubelet.training.ranks import ALONE, Ranks, join_ranks
 from tubelet.training.run import Run
-from tubelet.training.session import FREE_FIELDS
 
 __all__ = ["Asked", "Opened", "Place", "hold_run", "make_request", "open_run"]
 
@@ -180,16 +180,17 @@ def _set_determinism(wanted: bool) -> Iterator[None]:
 
 
 def _fix_source(recipe: R, source: str | None) -> R:
-    """Store where clips and weights lie in a way that holds from any folder."""
-    source = source or recipe.data.source
-    if source and Path(source).exists():
-        source = str(Path(source).absolute())
-    weights = recipe.model.weights
-    if weights and Path(weights).exists():
-        weights = str(Path(weights).absolute())
-    data: Any = replace(recipe.data, source=source)
-    model: Any = replace(recipe.model, weights=weights)
-    return replace(recipe, data=data, model=model)
+    """Store where clips, weights and a teacher lie in a way that holds from any folder."""
+    data: Any = replace(recipe.data, source=_fix_place(source or recipe.data.source))
+    model: Any = replace(recipe.model, weights=_fix_place(recipe.model.weights))
+    fixed = replace(recipe, data=data, model=model)
+    if isinstance(fixed, Recipe):
+        fixed = replace(fixed, loss=replace(fixed.loss, teacher=_fix_place(fixed.loss.teacher)))
+    return fixed
+
+
+def _fix_place(place: str) -> str:
+    return str(Path(place).absolute()) if place and Path(place).exists() else place
 
 
 def _check_weights(recipe: Recipe | PretrainingRecipe, folder: Path) -> None:

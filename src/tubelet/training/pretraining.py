@@ -198,7 +198,7 @@ class Pretrainer(Session[PretrainingRecipe]):
 
     def _choose_shown(self) -> tuple[Tensor, list[str]]:
         """Read a few clips from all over the held-out ones; from the training clips where none were held out."""
-        clips = self._make_held_out("val" if self.manifest.select("val") else "train")
+        clips = self.feeding.make_held_out("val" if self.manifest.select("val") else "train")
         places = np.linspace(0, len(clips) - 1, min(SHOWN_CLIPS, len(clips))).round().astype(int)
         read = [(clips[0, place][1], clips.samples[place]) for place in places.tolist()]
         good = [(clip[0], self.manifest.short_name(sample)) for clip, sample in read if isinstance(clip, Tensor)]

@@ -22,6 +22,7 @@ from tubelet.prediction.devices import choose_device
 from tubelet.recipes.pretraining import AnyRecipe, PretrainingRecipe
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.failures import FAILURE_NAME
+from tubelet.training.finetuning import Freezing
 from tubelet.training.pretraining import make_pretraining_task
 from tubelet.training.run import Run
 from tubelet.training.step import Task, seed_step
@@ -95,12 +96,16 @@ def _read_recipe(folder: Path) -> AnyRecipe:
 def _make_task(recipe: AnyRecipe, evidence: dict[str, Any], device: torch.device) -> Task:
     if isinstance(recipe, PretrainingRecipe):
         return make_pretraining_task(recipe, device)
-    return make_classification(recipe, tuple(evidence["classes"]), evidence["task"], device)
+    task = make_classification(recipe, evidence["counts"], evidence["clips"], evidence["task"], device)
+    Freezing(task.model, recipe.finetuning).start_epoch(evidence["epoch"])
+    return task
 
 
 def _watch_step(task: Task, recipe: AnyRecipe, evidence: dict[str, Any]) -> Replay:
     """Take the step with an eye on every module; the weights do not move."""
-    model = task.model.train()
+    model = task.model
+    if isinstance(recipe, PretrainingRecipe):
+        model.train()
     bad_weights = tuple(name for name, value in model.state_dict().items() if not _is_finite(value))
     losses = []
     watch = _Watch()

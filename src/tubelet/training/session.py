@@ -1,53 +1,39 @@
 """Go through the epochs of a run, save, stop, go on where it was interrupted: what every kind of training shares."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from functools import partial
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
-from torch import Tensor, nn
+from torch import nn
 
-from tubelet.config import flatten
-from tubelet.data.dataset import BadSample, Batch, ClipDataset
-from tubelet.data.features import Features
-from tubelet.data.loader import ClipLoader, EpochOrder, LoaderOptions, make_loader
+from tubelet.data.dataset import BadSample, Batch
+from tubelet.data.loader import ClipLoader
 from tubelet.data.manifest import Manifest
 from tubelet.errors import Interrupted, TrainingError
-from tubelet.evaluation.evaluate import prepare_evaluation
 from tubelet.models import load_weights
 from tubelet.prediction.devices import choose_device
 from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.report.figures import draw_curves
-from tubelet.shapes import Label
 from tubelet.training.averaging import WeightAverage
+from tubelet.training.checkpoints import Checkpoints, Moving
 from tubelet.training.failures import FailurePolicy
+from tubelet.training.feeding import Feeding
 from tubelet.training.interruption import Interruption
 from tubelet.training.loop import Totals, train_epoch
 from tubelet.training.optimizer import Schedule, make_optimizer, make_schedule
 from tubelet.training.preview import draw_augmentations
 from tubelet.training.progress import Listener, Silent
 from tubelet.training.ranks import ALONE, Ranks
-from tubelet.training.run import Progress, Run, save_checkpoint
+from tubelet.training.run import Progress, Run
 from tubelet.training.step import Stepper, Task
-from tubelet.transforms.geometry import augment
-from tubelet.transforms.preparation import fit_features
-from tubelet.video.clip import Pixels
 from tubelet.video.decoders import DECODERS
 from tubelet.video.spec import InputSpec
 
-__all__ = ["FREE_FIELDS", "Session", "describe_epoch", "list_sizes", "prepare_training"]
-
-FREE_FIELDS = frozenset(
-    [f"data.{name}" for name in ("workers", "cache_mb", "cache_folder", "timeout_s", "source", "download")]
-    + [f"training.{name}" for name in ("device", "checkpointing", "auto_microbatch", "on_failure")]
-)
-"""Fields of the recipe that may change on resume: they decide where and how fast, not what."""
+__all__ = ["Session", "describe_epoch", "list_sizes"]
 
 R = TypeVar("R", bound=AnyRecipe)
 
@@ -76,19 +62,8 @@ class Session(ABC, Generic[R]):
         self.device = choose_device(recipe.training.device, ranks.local_rank)
         torch.manual_seed(recipe.training.seed)
         self.task = self._make_task()
-        self.optimizer = make_optimizer(self.model, recipe.optimizer)
-        self.average = WeightAverage(self.model, recipe.optimizer.ema) if recipe.optimizer.ema else None
-        remark = self.listener.on_remark
-        policy = FailurePolicy(run, recipe, manifest, self.model, ranks=ranks, roll_back=self._roll_back, remark=remark)
-        self.stepper = Stepper(
-            self.task,
-            self.optimizer,
-            recipe,
-            average=self.average,
-            ranks=ranks,
-            on_failure=policy.meet,
-            on_remark=remark,
-        )
+        self.feeding = self._make_feeding()
+        self.checkpoints = Checkpoints(run, recipe, manifest)
 
     @property
     def model(self) -> nn.Module:
@@ -97,18 +72,14 @@ class Session(ABC, Generic[R]):
 
     def execute(self, *, is_resumed: bool) -> None:
         """Train to the last epoch, or until patience ends."""
-        training = self.recipe.training
-        count, repeats = len(self.manifest.select("train")), self.recipe.augmentation.repeats
-        self.order = EpochOrder(count, training.batch, training.seed, self.ranks.take_share, repeats)
-        self.num_batches = len(self.order)
-        schedule = make_schedule(self.recipe.optimizer, -(-self.num_batches // training.accumulate), training.epochs)
-        self._log("start", resumed=is_resumed, clips=self.order.count, classes=len(self.manifest.classes))
-        is_underway = is_resumed and self._restore()
+        training, feeding = self.recipe.training, self.feeding
+        self._log("start", resumed=is_resumed, clips=feeding.order.count, classes=len(self.manifest.classes))
+        steps = -(-feeding.num_batches // training.accumulate)
+        schedule = make_schedule(self.recipe.optimizer, steps, training.epochs, training.batch * training.accumulate)
         for remark in self._list_remarks():
             self.listener.on_remark(remark)
         self.listener.on_start(self.run.folder, self.recipe, self.manifest, self.model)
-        if self.recipe.model.source and not is_underway:
-            self._start_from(self.recipe.model.source)
+        self._assemble(is_resumed=is_resumed)
         train_loader, val_loader = self._make_loaders()
         if self.ranks.is_main:
             self.run.write_metrics(self.progress.history)
@@ -141,81 +112,79 @@ class Session(ABC, Generic[R]):
     def _keep(self, row: dict[str, float]) -> None:
         """Write the weights, if they are worth it, at the end of an epoch."""
 
-    def _start_from(self, source: str) -> None:
-        """Load the weights that the recipe names, and say what became of them."""
-        report = load_weights(self.model, source, classes=self.manifest.classes)
-        if self.average is not None:
-            self.average.load_state_dict({"steps": 0, "values": self.model.state_dict()})
-        self._log("weights", **asdict(report))
-        self.listener.on_weights(report)
+    def _assemble(self, *, is_resumed: bool) -> None:
+        """Put together all that moves: as fresh or given weights begin, or as the last checkpoint left it."""
+        checkpoint, remark = self.checkpoints.read() if is_resumed else (None, "")
+        if remark:
+            self.listener.on_remark(remark)
+        if self.recipe.model.source and checkpoint is None:
+            report = load_weights(self.model, self.recipe.model.source, classes=self.manifest.classes)
+            self._log("weights", **asdict(report))
+            self.listener.on_weights(report)
+        make_ready = self._choose_moving()
+        recipe, remark_on = self.recipe, self.listener.on_remark
+        optimizer = make_optimizer(self.model, recipe.optimizer)
+        average = WeightAverage(self.model, recipe.optimizer.ema) if recipe.optimizer.ema else None
+        policy = FailurePolicy(
+            self.run,
+            recipe,
+            self.manifest,
+            self.model,
+            ranks=self.ranks,
+            roll_back=self._roll_back,
+            remark=remark_on,
+        )
+        self.stepper = Stepper(
+            self.task,
+            optimizer,
+            recipe,
+            average=average,
+            ranks=self.ranks,
+            on_failure=policy.meet,
+            on_remark=remark_on,
+            make_ready=make_ready,
+        )
+        self.moving = Moving(self.model, optimizer, self.stepper.scaler, average)
+        if checkpoint is not None:
+            self.moving.load_state_dict(checkpoint)
+            self.progress = Progress.from_plain(checkpoint["progress"])
+
+    def _choose_moving(self) -> Callable[[int], None] | None:
+        """Say which weights move in an epoch; None for all of them, always."""
+        return None
+
+    def _make_feeding(self) -> Feeding:
+        """Say in what order clips come."""
+        return Feeding(self.recipe, self.manifest, self.ranks)
 
     def _make_loaders(self) -> tuple[ClipLoader, ClipLoader | None]:
-        recipe = self.recipe
-        train_set = ClipDataset(
-            self.manifest.select("train"),
-            self.manifest,
-            recipe.input,
-            partial(prepare_training, recipe=recipe, classes=self.manifest.classes),
-            is_training=True,
-            seed=recipe.training.seed,
-            decoder=recipe.data.decoder,
-            speed=recipe.augmentation.speed,
-        )
-        is_new = not (self.progress.epoch or self.progress.batch)
-        if recipe.augmentation.list_active() and is_new and self.ranks.is_main:
+        clips = self.feeding.make_training_set()
+        augmentation, is_new = self.recipe.augmentation, not (self.progress.epoch or self.progress.batch)
+        if augmentation.list_active() and is_new and self.ranks.is_main:
             path = self.run.folder / "augmentations.png"
-            draw_augmentations(train_set, next(iter(self.order)), recipe.augmentation, path)
-        val_set = self._make_held_out("val")
-        val_loader = None
-        if len(val_set):
-            # The order of scores over all clips is one figure: each process measures it whole.
-            ranks = self.ranks if self.manifest.task == "classification" else ALONE
-            order = EpochOrder(len(val_set), recipe.training.batch, None, ranks.take_share)
-            val_loader = make_loader(val_set, order, self._plan_loading(val_set))
-        return make_loader(train_set, self.order, self._plan_loading(train_set)), val_loader
-
-    def _plan_loading(self, dataset: ClipDataset) -> LoaderOptions:
-        """Say how clips are read; the cache is dealt out by numbers of clips."""
-        data = self.recipe.data
-        total = len(self.manifest.select("train")) + len(self.manifest.select("val"))
-        return LoaderOptions(
-            batch=self.recipe.training.batch,
-            workers=data.workers,
-            decoder=data.decoder,
-            cache_mb=-(-data.cache_mb * len(dataset) // total),
-            cache_folder=data.cache_folder,
-            timeout_s=data.timeout_s,
-        )
-
-    def _make_held_out(self, split: str) -> ClipDataset:
-        """Read clips as an evaluation does: nothing is varied."""
-        return ClipDataset(
-            self.manifest.select(split),
-            self.manifest,
-            self.recipe.input,
-            partial(prepare_evaluation, spec=self.recipe.input),
-            decoder=self.recipe.data.decoder,
-        )
+            draw_augmentations(clips, next(iter(self.feeding.order)), augmentation, path)
+        return self.feeding.make_loaders(clips)
 
     def _train_one_epoch(self, loader: ClipLoader, schedule: Schedule) -> None:
         progress, training = self.progress, self.recipe.training
-        self.order.start(progress.epoch, progress.batch)
+        schedule.follow([row["val_loss"] for row in progress.history])
+        self.feeding.order.start(progress.epoch, progress.batch)
         save_every = training.save_every_steps * training.accumulate
 
         def note(done: int, totals: Totals) -> None:
             progress.batch = done
-            self.listener.on_step(progress.epoch, done, self.num_batches, totals)
+            self.listener.on_step(progress.epoch, done, self.feeding.num_batches, totals)
             self._check_bad(totals.bad)
-            if done % save_every == 0 and done < self.num_batches:
+            if done % save_every == 0 and done < self.feeding.num_batches:
                 self._save()
             self._stop_if_asked()
 
-        if progress.batch < self.num_batches:
+        if progress.batch < self.feeding.num_batches:
             train_epoch(
                 self.stepper,
                 loader,
                 schedule,
-                num_batches=self.num_batches,
+                num_batches=self.feeding.num_batches,
                 totals=progress.totals,
                 epoch=progress.epoch,
                 on_step=note,
@@ -237,7 +206,7 @@ class Session(ABC, Generic[R]):
                 )
         row = {
             "epoch": float(progress.epoch + 1),
-            "lr": schedule.lr_at((progress.epoch + 1) * (schedule.total_steps // self.recipe.training.epochs) - 1),
+            "lr": schedule.lr_at((progress.epoch + 1) * schedule.steps_per_epoch - 1),
             **{f"train_{name}": getattr(totals, name) for name in self.figures["train"]},
             **{f"val_{name}": getattr(held_out, name) if held_out else float("nan") for name in self.figures["val"]},
             "wait_s": totals.wait_s,
@@ -273,7 +242,7 @@ class Session(ABC, Generic[R]):
 
     def _averaged(self) -> AbstractContextManager[None]:
         """Put the average of the weights in their place while a block lasts, where there is one."""
-        return nullcontext() if self.average is None else self.average.lent(self.model)
+        return nullcontext() if self.moving.average is None else self.moving.average.lent(self.model)
 
     def _join(self, held_out: Totals) -> Totals:
         """Add up what the processes measured on their parts of the held-out clips."""
@@ -306,70 +275,25 @@ class Session(ABC, Generic[R]):
     def _check_bad(self, bad: Sequence[BadSample]) -> None:
         """Stop where more than one training clip in a hundred cannot be read."""
         distinct = {sample.name: sample for sample in bad}
-        if len(distinct) <= max(0.01 * self.order.count, 1):
+        if len(distinct) <= max(0.01 * self.feeding.order.count, 1):
             return
         self.run.write_bad_samples(bad)
         names = "\n  ".join(f"{sample.name}: {sample.code}" for sample in list(distinct.values())[:10])
         raise TrainingError(
-            f"cannot go on - {len(distinct)} training clips (of {self.order.count}) cannot be read so far - repair or "
-            f"remove them ('tubelet data check --full' decodes every frame), the first are:\n  {names}"
+            f"cannot go on - {len(distinct)} training clips (of {self.feeding.order.count}) cannot be read so far - "
+            f"repair or remove them ('tubelet data check --full' decodes every frame), the first are:\n  {names}"
         )
 
     def _save(self) -> None:
-        if not self.ranks.is_main:
-            return
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.stepper.scaler.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-            "progress": self.progress.to_plain(),
-            "contract": self._make_contract(),
-        }
-        save_checkpoint(self.run.checkpoint_path, state)
-
-    def _make_contract(self) -> dict[str, Any]:
-        """State what must be the same when the run goes on."""
-        fixed = {key: repr(value) for key, value in flatten(self.recipe).items() if key not in FREE_FIELDS}
-        return {"classes": list(self.manifest.classes), "digest": self.manifest.digest, "recipe": fixed}
-
-    def _restore(self) -> bool:
-        """Go back to the last checkpoint; tell whether there was one."""
-        checkpoint, remark = self.run.read_checkpoint()
-        if remark:
-            self.listener.on_remark(remark)
-        if checkpoint is None:
-            return False
-        stored, present = checkpoint["contract"], self._make_contract()
-        if stored["digest"] != present["digest"]:
-            raise TrainingError(
-                f"cannot resume {str(self.run.folder)!r} - its clips, labels or splits have changed since - "
-                "restore them, or start a new run."
-            )
-        changed = [key for key, value in stored["recipe"].items() if present["recipe"].get(key) != value]
-        if changed:
-            raise TrainingError(
-                f"cannot resume {str(self.run.folder)!r} - {', '.join(changed)} in its config.yaml changed since - "
-                "restore the file, or start a new run."
-            )
-        self._put_back(checkpoint)
-        self.progress = Progress.from_plain(checkpoint["progress"])
-        return True
-
-    def _put_back(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take weights, and all that moves them, from a checkpoint."""
-        self.model.load_state_dict(checkpoint["model"])
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.stepper.scaler.load_state_dict(checkpoint.get("scaler", {}))
-        if self.average is not None:
-            self.average.load_state_dict(checkpoint["average"])
+        if self.ranks.is_main:
+            self.checkpoints.write(self.moving, self.progress)
 
     def _roll_back(self) -> bool:
         """Put the weights of the last checkpoint back, and go on from here; tell whether there was one."""
-        checkpoint, _ = self.run.read_checkpoint()
+        checkpoint, _ = self.checkpoints.read()
         if checkpoint is None:
             return False
-        self._put_back(checkpoint)
+        self.moving.load_state_dict(checkpoint)
         return True
 
 
@@ -382,17 +306,3 @@ def describe_epoch(row: dict[str, float]) -> dict[str, Any]:
 def list_sizes(spec: InputSpec) -> dict[str, int]:
     """List the hyper-parameters of a model that the contract of its input decides."""
     return {"frames": spec.frames, "height": spec.height, "width": spec.width, "channels": spec.input_channels}
-
-
-def prepare_training(
-    pixels: Pixels | Features,
-    label: Label,
-    generator: np.random.Generator,
-    *,
-    recipe: AnyRecipe,
-    classes: tuple[str, ...],
-) -> tuple[UInt8[Tensor, "time height2 width2 channel2"] | Float32[Tensor, "time 1 1 feature"], Label]:
-    """Augment a clip and fit it to the contract; picklable, for loader workers. Features are only fitted."""
-    if recipe.input.kind == "features":
-        return fit_features(pixels, recipe.input), label
-    return augment(pixels, label, recipe.augmentation, recipe.input, classes, generator)

@@ -78,6 +78,7 @@ class Stepper:
         on_failure: called with a loss or gradient that is no number and the batches of the step; raises, or returns to
             leave the step out.
         on_remark: told when clips are taken in smaller parts from now on.
+        make_ready: called at the start of an epoch, such as to say which weights move in it.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Stepper:
         ranks: Ranks = ALONE,
         on_failure: Callable[[Failure, Sequence[tuple[int, Batch]]], None] = raise_failure,
         on_remark: Callable[[str], None] = lambda _text: None,
+        make_ready: Callable[[int], None] | None = None,
     ) -> None:
         self.task = task
         self.optimizer = optimizer
@@ -98,14 +100,17 @@ class Stepper:
         self.ranks = ranks
         self.on_failure = on_failure
         self.on_remark = on_remark
+        self.make_ready = make_ready
         self.device = next(task.model.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.training.precision == "fp16")
         self._part = 0
         """Clips in one forward pass; 0 takes all of a batch."""
 
-    def start_epoch(self) -> None:
-        """Make the model ready to be trained."""
+    def start_epoch(self, epoch: int = 0) -> None:
+        """Make the model ready to be trained in an epoch, counted from 0."""
         self.task.model.train()
+        if self.make_ready is not None:
+            self.make_ready(epoch)
         self.optimizer.zero_grad(set_to_none=True)
 
     def take(self, held: Sequence[tuple[int, Batch]], epoch: int) -> Outcome | None:

@@ -1,10 +1,13 @@
 """Train one classifier from its first epoch, or from where it was interrupted, to its end and its figures."""
 
-from collections.abc import Iterable, Mapping
+import copy
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from tubelet.classifier import Classifier
 from tubelet.data.dataset import Batch
@@ -13,18 +16,22 @@ from tubelet.data.manifest import Manifest
 from tubelet.errors import TrainingError
 from tubelet.evaluation.evaluate import Report, evaluate
 from tubelet.models import create_model
+from tubelet.models.adapters import merge_adapters
 from tubelet.prediction.devices import choose_precision
 from tubelet.recipes.recipe import Recipe
 from tubelet.report.figures import draw_class_distribution
 from tubelet.shapes import Task
+from tubelet.training.feeding import Feeding
+from tubelet.training.finetuning import Freezing
 from tubelet.training.loop import Classification, MultilabelClassification, Totals, validate
 from tubelet.training.progress import Listener
 from tubelet.training.ranks import ALONE, Ranks
 from tubelet.training.run import Run
 from tubelet.training.session import Session, describe_epoch, list_sizes
+from tubelet.training.teacher import load_teacher
 from tubelet.transforms.policy import warn_of_mirrors
 
-__all__ = ["Trainer", "make_classification"]
+__all__ = ["Trainer", "make_classification", "weigh_classes"]
 
 
 FIGURES: Mapping[Task, Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -74,9 +81,28 @@ class Trainer(Session[Recipe]):
         return report
 
     def _make_task(self) -> Classification:
-        task = make_classification(self.recipe, self.manifest.classes, self.manifest.task, self.device)
+        clips = self.manifest.select("train")
+        task = make_classification(
+            self.recipe, self.manifest.counts()["train"], len(clips), self.manifest.task, self.device
+        )
         self.classifier = task.classifier
         return task
+
+    def _make_feeding(self) -> Feeding:
+        strata = None
+        if self.recipe.loss.balance == "sampler":
+            if self.manifest.task == "multilabel":
+                raise TrainingError(
+                    "loss.balance sampler needs clips of one class each - found several labels a clip - set it to loss."
+                )
+            strata = [self.manifest.classes.index(sample.label) for sample in self.manifest.select("train")]
+        return Feeding(self.recipe, self.manifest, self.ranks, strata)
+
+    def _choose_moving(self) -> Callable[[int], None] | None:
+        freezing = Freezing(self.model, self.recipe.finetuning)
+        if text := freezing.describe():
+            self._log("finetuning", moving=text)
+        return freezing.start_epoch
 
     def _list_remarks(self) -> list[str]:
         return [*self.manifest.notes, *warn_of_mirrors(self.recipe.augmentation, self.manifest.classes)]
@@ -94,7 +120,11 @@ class Trainer(Session[Recipe]):
 
     def _keep(self, row: dict[str, float]) -> None:
         if self.progress.best_epoch == self.progress.epoch:
-            self.classifier.save(self.run.model_path, describe_epoch(row))
+            classifier = self.classifier
+            if self.recipe.finetuning.adapter_rank:
+                merged = merge_adapters(copy.deepcopy(classifier.model))
+                classifier = Classifier(merged, classifier.input_spec, classifier.classes, classifier.task)
+            classifier.save(self.run.model_path, describe_epoch(row))
 
 
 def _find_judged(manifest: Manifest) -> str | None:
@@ -125,11 +155,44 @@ def _check_judged(manifest: Manifest) -> None:
         )
 
 
-def make_classification(recipe: Recipe, classes: tuple[str, ...], kind: Task, device: torch.device) -> Classification:
-    """Make the model of a recipe, with fresh weights, for these classes, and say what it learns."""
+def make_classification(
+    recipe: Recipe, counts: Mapping[str, int], clips: int, kind: Task, device: torch.device
+) -> Classification:
+    """Make the model of a recipe, with fresh weights, and say what it learns.
+
+    Args:
+        recipe: of the training.
+        counts: training clips of each class, in index order.
+        clips: training clips in all.
+        kind: whether a clip has one class, or any number of them.
+        device: where to train.
+
+    Raises:
+        TrainingError: a teacher that cannot teach this.
+        CheckpointError: no teacher where the recipe says.
+    """
+    classes = tuple(counts)
     sizes: dict[str, Any] = {**list_sizes(recipe.input), **recipe.model.changes}
     model = create_model(recipe.model.name, num_classes=len(classes), **sizes)
     if recipe.training.checkpointing:
         model.checkpoint_activations()
     classifier = Classifier(model.to(device), recipe.input, classes, kind)
-    return (MultilabelClassification if kind == "multilabel" else Classification)(classifier, recipe)
+    weights = weigh_classes(counts, clips, kind) if recipe.loss.balance == "loss" else None
+    teacher = load_teacher(recipe, classifier) if recipe.loss.teacher else None
+    return (MultilabelClassification if kind == "multilabel" else Classification)(classifier, recipe, weights, teacher)
+
+
+def weigh_classes(counts: Mapping[str, int], clips: int, kind: Task = "classification") -> Float[Tensor, " classes"]:
+    """Weigh classes by how rare they are, so that each counts alike: 1 on average over the clips.
+
+    In multi-label sets a class competes with its own absence: its presence weighs as often as it is absent for each
+    time that it is there. Classes without clips weigh 1.
+
+    Example:
+        >>> weigh_classes({"rare": 1, "frequent": 3}, clips=4).tolist()
+        [2.0, 0.6666666865348816]
+    """
+    numbers = torch.tensor(list(counts.values()), dtype=torch.float64)
+    present = int((numbers > 0).sum())
+    weights = (clips - numbers) / numbers if kind == "multilabel" else clips / (present * numbers)
+    return torch.where(numbers > 0, weights, 1.0).float()
