@@ -40,7 +40,7 @@ from tubelet.evaluation.evaluate import prepare_evaluation
 from tubelet.models.blocks import Attention
 from tubelet.models.vivit import ViViT
 from tubelet.recipes.recipe import ModelRecipe
-from tubelet.recipes.shipped import make_moving_shapes
+from tubelet.recipes.small import make_moving_shapes
 from tubelet.transforms.preparation import normalize
 
 SHARES = (0.75, 0.5, 0.35, 0.2)

@@ -15,7 +15,7 @@ from tubelet.cli.progress import Terminal
 from tubelet.data.catalogue import open_data
 from tubelet.evaluation.audit import audit
 from tubelet.files import write_json
-from tubelet.recipes.shipped import make_moving_shapes
+from tubelet.recipes.small import make_moving_shapes
 from tubelet.video.synthetic import WORLDS
 
 DATA = "moving-shapes"

@@ -27,7 +27,7 @@ from tubelet.data.splits import fold_manifest
 from tubelet.evaluation.evaluate import score_samples
 from tubelet.metrics import estimate_bootstrap
 from tubelet.recipes.recipe import Recipe, TrainingRecipe
-from tubelet.recipes.shipped import make_volumes
+from tubelet.recipes.small import make_volumes
 
 FOLDS = 5
 

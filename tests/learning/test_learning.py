@@ -16,7 +16,7 @@ import pytest
 
 import tubelet
 from tubelet.config import override
-from tubelet.recipes.shipped import make_moving_shapes
+from tubelet.recipes.small import make_moving_shapes
 
 # Clips are rendered at the first call and found again afterwards: every test of a process has the same cache folder.
 DATA = "moving-shapes"

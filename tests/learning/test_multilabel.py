@@ -8,7 +8,7 @@ import pytest
 
 import tubelet
 from tubelet.config import override
-from tubelet.recipes.shipped import make_moving_shapes
+from tubelet.recipes.small import make_moving_shapes
 from tubelet.video.synthetic import draw_clip, seed_clip, write_video
 
 MOTIONS = ("up", "down", "left", "right")

@@ -10,7 +10,7 @@ from tubelet.data.catalogue import open_data
 from tubelet.model_folder import read_model
 from tubelet.models import create_model
 from tubelet.models.videomae_pretraining import create_pretraining
-from tubelet.recipes.shipped import resolve_pretraining
+from tubelet.recipes.resolution import resolve_pretraining
 from tubelet.training.pretraining import pretrain
 from tubelet.training.session import list_sizes
 from tubelet.transforms.preparation import fit, normalize

@@ -14,7 +14,8 @@ from tubelet.evaluation.evaluate import evaluate
 from tubelet.models import find_card, list_models
 from tubelet.prediction.load import load
 from tubelet.recipes.recipe import ModelRecipe, Recipe
-from tubelet.recipes.shipped import FEATURES, make_features, resolve_recipe
+from tubelet.recipes.resolution import resolve_recipe
+from tubelet.recipes.small import FEATURES, make_features
 from tubelet.training.run import load_checkpoint
 from tubelet.training.train import train
 from tubelet.transforms.policy import Augmentation

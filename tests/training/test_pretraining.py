@@ -23,7 +23,7 @@ from tubelet.models.videomae_pretraining import create_pretraining
 from tubelet.recipes.optimization import OptimizerRecipe
 from tubelet.recipes.pretraining import PretrainingModel, PretrainingOptimizer, PretrainingRecipe
 from tubelet.recipes.recipe import Recipe
-from tubelet.recipes.shipped import resolve_pretraining, resolve_recipe
+from tubelet.recipes.resolution import resolve_pretraining, resolve_recipe
 from tubelet.training.loop import train_epoch
 from tubelet.training.optimizer import Schedule, make_optimizer
 from tubelet.training.pretraining import MaskedPrediction, pretrain, scale_pixels

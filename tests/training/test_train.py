@@ -23,7 +23,8 @@ from tubelet.models import create_model, list_models
 from tubelet.prediction.load import load
 from tubelet.recipes.optimization import OptimizerRecipe
 from tubelet.recipes.recipe import ModelRecipe, Recipe, TrainingRecipe
-from tubelet.recipes.shipped import MOVING_SHAPES, make_moving_shapes, resolve_recipe
+from tubelet.recipes.resolution import resolve_recipe
+from tubelet.recipes.small import MOVING_SHAPES, make_moving_shapes
 from tubelet.training.loop import Classification, Totals, train_epoch, validate
 from tubelet.training.optimizer import Schedule, make_optimizer
 from tubelet.training.progress import Quiet

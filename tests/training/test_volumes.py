@@ -9,7 +9,8 @@ from tubelet.data.manifest import read_manifest
 from tubelet.data.volumes import holds_volumes
 from tubelet.models import create_model, list_models
 from tubelet.recipes.recipe import Recipe
-from tubelet.recipes.shipped import VOLUMES, make_volumes, resolve_recipe
+from tubelet.recipes.resolution import resolve_recipe
+from tubelet.recipes.small import VOLUMES, make_volumes
 from tubelet.training.session import list_sizes
 from tubelet.training.train import train
 

@@ -9,7 +9,6 @@ from cyclopts import Parameter
 from tubelet.cli.run_options import SHORTCUTS, RunOptions, is_main
 from tubelet.config import collect, overrides_type
 from tubelet.recipes.pretraining import PretrainingRecipe
-from tubelet.recipes.shipped import resolve_pretraining
 
 __all__ = ["PretrainOptions", "pretrain_model"]
 
@@ -43,11 +42,7 @@ def pretrain_model(
     from tubelet.training.pretraining import pretrain
 
     changes = options.list_changes() | collect(fields)
-    places = options.list_places()
-    if options.resume:
-        places |= changes  # compared with the recipe of the run, which stays
-    else:
-        places["recipe"] = resolve_pretraining(data, options.config, changes)
+    places = options.list_places() | changes
     with PretrainingTerminal(quiet=options.json or not is_main()) as terminal:
         result = pretrain(data, listener=terminal, **places)
     if is_main():

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tubelet.errors import ConfigError
+
 __all__ = ["SHORTCUTS", "RunOptions", "is_main"]
 
 SHORTCUTS = {
@@ -40,6 +42,8 @@ class RunOptions:
 
     name: str | None = None
     """Name of the run; made of data and model where none is given."""
+    recipe: str | None = None
+    """A name that 'tubelet recipe list' shows; options on the command line win over it."""
     config: Path | None = None
     """YAML file with a recipe; options on the command line win over it."""
     model: str | None = None
@@ -87,5 +91,14 @@ class RunOptions:
         return {key: getattr(self, name) for name, key in self.shortcuts.items() if getattr(self, name) is not None}
 
     def list_places(self) -> dict[str, Any]:
-        """List where the run goes, and what is done with one that stands there."""
-        return {name: getattr(self, name) for name in ("name", "runs", "resume", "overwrite")}
+        """List where the run goes, what is done with one that stands there, and the recipe that was named.
+
+        Raises:
+            ConfigError: a file and a name.
+        """
+        if self.config is not None and self.recipe is not None:
+            raise ConfigError(
+                f"one recipe was asked for - found --config {self.config} and --recipe {self.recipe} - give one."
+            )
+        places = {name: getattr(self, name) for name in ("name", "runs", "resume", "overwrite")}
+        return places if self.resume else {**places, "recipe": self.config or self.recipe}

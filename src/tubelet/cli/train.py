@@ -8,7 +8,6 @@ from cyclopts import Parameter
 from tubelet.cli.run_options import RunOptions, is_main
 from tubelet.config import collect, overrides_type
 from tubelet.recipes.recipe import Recipe
-from tubelet.recipes.shipped import resolve_recipe
 
 __all__ = ["TrainOptions", "train_model"]
 
@@ -37,11 +36,7 @@ def train_model(
     from tubelet.training.train import train
 
     changes = options.list_changes() | collect(fields)
-    places = options.list_places()
-    if options.resume:
-        places |= changes  # compared with the recipe of the run, which stays
-    else:
-        places["recipe"] = resolve_recipe(data, options.config, changes)
+    places = options.list_places() | changes
     with Terminal(quiet=options.json or not is_main()) as terminal:
         result = train(data, listener=terminal, **places)
     if is_main():

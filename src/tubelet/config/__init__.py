@@ -12,7 +12,7 @@ Fields may be `int`, `float`, `bool`, `str`, `Literal[...]`, `tuple[X, ...]`, `t
 dataclass, and unions of these with each other and with `None`.
 """
 
-from tubelet.config.document import read_config, write_config
+from tubelet.config.document import read_config, write_config, write_value
 from tubelet.config.fields import FieldText, describe_fields
 from tubelet.config.options import collect, overrides_type
 from tubelet.config.tree import build, flatten, override
@@ -27,4 +27,5 @@ __all__ = [
     "overrides_type",
     "read_config",
     "write_config",
+    "write_value",
 ]

@@ -17,6 +17,7 @@ from tubelet.models.published import find_published
 from tubelet.models.weights.source import find_weights
 from tubelet.recipes.pretraining import PretrainingRecipe
 from tubelet.recipes.recipe import DataRecipe, Recipe
+from tubelet.recipes.resolution import read_stated
 from tubelet.training.checkpoints import FREE_FIELDS
 from tubelet.training.progress import Listener
 from tubelet.training.ranks import ALONE, Ranks, join_ranks
@@ -56,8 +57,8 @@ class Asked(Generic[R]):
     """Where the clips lie; None leaves what the recipe says."""
     place: Place
     """Where the run goes, or lies."""
-    recipe: R | None
-    """Everything the run depends on; None has it resolved."""
+    recipe: R | Path | str | None
+    """Everything the run depends on, the name of a shipped recipe, or a YAML file; None has it resolved."""
     wishes: Mapping[str, Any]
     """Leaves of the recipe that were asked for in particular."""
     resume: bool
@@ -83,7 +84,7 @@ Read = Callable[[R], Manifest]
 def open_run(
     asked: Asked[R],
     read: Read[R],
-    resolve: Callable[[str | None, Path | None, Mapping[str, Any]], R],
+    resolve: Callable[[str | None, R | None, Mapping[str, Any]], R],
     settle: Callable[[R, Manifest], R] = lambda recipe, _: recipe,
 ) -> Opened[R]:
     """Open a new run, or one that goes on, in all its processes: rank 0 makes the folder, the others look at it.
@@ -97,9 +98,8 @@ def open_run(
     Raises:
         TubeletError: what went wrong in rank 0, everywhere.
     """
-    ranks = join_ranks(
-        str(asked.wishes.get("training.device", asked.recipe.training.device if asked.recipe else "auto"))
-    )
+    stated = None if asked.recipe is None else read_stated(asked.recipe, asked.kind)
+    ranks = join_ranks(str(asked.wishes.get("training.device", stated.training.device if stated else "auto")))
     opened: Opened[R] | None = None
 
     def make() -> tuple[Path, R]:
@@ -107,8 +107,7 @@ def open_run(
         if asked.resume:
             opened = _go_on(asked, read)
         else:
-            given = override(asked.recipe, asked.wishes) if asked.recipe else resolve(asked.source, None, asked.wishes)
-            opened = _start_anew(given, asked, read, settle)
+            opened = _start_anew(resolve(asked.source, stated, asked.wishes), asked, read, settle)
         return opened.run.folder, opened.recipe
 
     folder, recipe = ranks.share(make)

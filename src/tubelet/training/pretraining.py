@@ -27,7 +27,7 @@ from tubelet.models.videomae_pretraining import (
     draw_tube_mask,
 )
 from tubelet.recipes.pretraining import PretrainingRecipe
-from tubelet.recipes.shipped import resolve_pretraining
+from tubelet.recipes.resolution import resolve_pretraining
 from tubelet.report.figures import draw_contact_sheet
 from tubelet.training.loop import Totals
 from tubelet.training.opening import Asked, Place, hold_run, make_request, open_run
@@ -62,7 +62,7 @@ class PretrainingResult:
 def pretrain(
     data: Clips | None = None,
     *,
-    recipe: PretrainingRecipe | None = None,
+    recipe: PretrainingRecipe | str | Path | None = None,
     name: str | None = None,
     runs: str | os.PathLike[str] = "runs",
     resume: bool = False,
@@ -77,7 +77,7 @@ def pretrain(
     Args:
         data: a folder of videos, a .txt file with one path a line, a list of paths, or anything that `train` takes,
             whose labels are ignored; instead of `recipe.data.source`.
-        recipe: everything the run depends on.
+        recipe: everything the run depends on, the name of a shipped one, or a YAML file.
         name: name of the run; made of data and model where none is given.
         runs: folder of all runs.
         resume: go on with the interrupted run of that name, bit by bit; `recipe` is then the one stored with it.

@@ -6,6 +6,7 @@ recipe -> manifest -> model -> [ train_epoch -> validate -> save ] x epochs -> e
 import math
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from tubelet.data.features import check_kind, measure_features
 from tubelet.data.manifest import Manifest
 from tubelet.evaluation.evaluate import Report
 from tubelet.recipes.recipe import Recipe
-from tubelet.recipes.shipped import resolve_recipe
+from tubelet.recipes.resolution import resolve_recipe
 from tubelet.training.opening import Asked, Place, hold_run, make_request, open_run
 from tubelet.training.progress import QUIET, Listener
 from tubelet.training.trainer import Trainer
@@ -44,7 +45,7 @@ class TrainResult:
 def train(
     data: Manifest | str | os.PathLike[str] | None = None,
     *,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | Path | None = None,
     name: str | None = None,
     runs: str | os.PathLike[str] = "runs",
     resume: bool = False,
@@ -57,7 +58,8 @@ def train(
     Args:
         data: a folder of class folders, a table (CSV, TSV, JSONL), an .npz file, a catalogue name, or a `Manifest`,
             whose splits are taken as they are; instead of `recipe.data.source`.
-        recipe: everything the run depends on; `Recipe()` suits small sets of short clips on any machine.
+        recipe: everything the run depends on, the name of a shipped one (`tubelet recipe list`), or a YAML file; where
+            none is given, the data and what is named below decide.
         name: name of the run; made of data and model where none is given.
         runs: folder of all runs.
         resume: go on with the interrupted run of that name, bit by bit; `recipe` is then the one stored with it.
@@ -79,7 +81,7 @@ def train(
         return data if isinstance(data, Manifest) else _open(recipe, listener)
 
     asked = Asked(Recipe, source, Place(Path(runs), name, overwrite), recipe, wishes, resume)
-    opened = open_run(asked, read, resolve_recipe, _settle)
+    opened = open_run(asked, read, partial(resolve_recipe, on_choice=listener.on_remark), _settle)
     with hold_run(opened):
         trainer = Trainer(opened.run, opened.recipe, opened.manifest, listener, opened.ranks)
         trainer.execute(is_resumed=resume)

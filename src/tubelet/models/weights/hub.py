@@ -1,6 +1,7 @@
 """Fetch weights from the Hugging Face hub or an address, or say exactly which file to put where."""
 
 import os
+import socket
 import sys
 from hashlib import sha256
 from http.client import HTTPException
@@ -9,9 +10,10 @@ from urllib.parse import urlsplit
 
 from tubelet.errors import CheckpointError
 
-__all__ = ["fetch_file", "fetch_first", "place_of"]
+__all__ = ["check_connection", "fetch_file", "fetch_first", "place_of"]
 
 _HUB = "https://huggingface.co"
+_PATIENCE_S = 3.0
 
 
 def place_of(repo: str, revision: str | None = None) -> Path:
@@ -22,6 +24,27 @@ def place_of(repo: str, revision: str | None = None) -> Path:
     home = os.environ.get("TUBELET_HOME") or Path.home() / ".cache" / "tubelet"
     name = repo.replace("/", "--") + (f"@{revision.replace('/', '--')}" if revision else "")
     return Path(home) / "weights" / name
+
+
+def check_connection(source: str) -> None:
+    """Find out within seconds whether weights on the hub can be had: they lie here, or the hub can be reached.
+
+    Raises:
+        CheckpointError: neither; says why.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    repo = source.removeprefix("hf://")
+    if place_of(repo).is_dir() or isinstance(try_to_load_from_cache(repo, "config.json"), str):
+        return
+    reason = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else ""
+    if not reason:
+        try:
+            socket.create_connection((urlsplit(_HUB).netloc, 443), timeout=_PATIENCE_S).close()
+        except OSError as error:
+            reason = f"{urlsplit(_HUB).netloc} cannot be reached ({error})"
+    if reason:
+        raise CheckpointError(f"they are not on this machine, and {reason}.")
 
 
 def fetch_file(url: str) -> Path:
