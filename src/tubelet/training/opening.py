@@ -158,8 +158,12 @@ def _go_on(asked: Asked[R], read: Read[R]) -> Opened[R]:
     if asked.place.name is None:
         raise TrainingError("cannot resume - no run was named - say which one with --name.")
     run = Run.open(asked.place.runs / asked.place.name)
+    run.recover()
     recipe = _fix_source(_keep_recipe(run, asked.kind, asked.wishes), asked.source)
-    return Opened(run, recipe, _read_assigned(run, recipe, read))
+    manifest = _read_assigned(run, recipe, read)
+    if not run.splits_path.exists():  # it was killed while its folder was made
+        write_assignments(run.splits_path, manifest)
+    return Opened(run, recipe, manifest)
 
 
 def _read_assigned(run: Run, recipe: R, read: Read[R]) -> Manifest:
