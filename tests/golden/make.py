@@ -32,11 +32,11 @@ from tubelet.training.run import CHECKPOINT_FORMAT
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
 
-__all__ = ["PLACE", "STEPS", "STEPS_DONE", "compute_logits"]
+__all__ = ["STEPS", "STEPS_DONE", "compute_logits"]
 
 FOLDER = Path(__file__).parent
 PLACE = "/golden"
-"""Where the clips of a golden run lie, as its files say; whoever resumes it puts the true place there."""
+"""Where the clips of a golden run lie, as its files say; whoever resumes it says where they are."""
 STEPS, STEPS_DONE = 20, 14
 """Steps of the whole run, and those behind the checkpoint."""
 KEPT = ("config.yaml", "splits.csv", "last.ckpt")

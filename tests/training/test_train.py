@@ -151,12 +151,13 @@ def test_a_finished_run_that_is_resumed_changes_nothing(small_run, tmp_path):
 def test_resuming_on_changed_clips_is_refused(small_run, tmp_path):
     shutil.copytree(small_run.parents[1], tmp_path / "copy")
     runs = tmp_path / "copy" / "runs"
-    config = runs / "small" / "config.yaml"
     manifest = tmp_path / "copy" / "world" / "manifest.csv"
-    config.write_text(config.read_text().replace(str(small_run.parents[1]), str(tmp_path / "copy")))
+    for name in ("config.yaml", "splits.csv"):
+        file = runs / "small" / name
+        file.write_text(file.read_text().replace(str(small_run.parents[1]), str(tmp_path / "copy")))
     rows = manifest.read_text().splitlines()
     manifest.write_text("\n".join([rows[0], *rows[2:]]) + "\n")
-    with pytest.raises(TrainingError, match="changed"):
+    with pytest.raises(TrainingError, match="its clips, labels or splits have changed since"):
         train(name="small", runs=runs, resume=True)
 
 

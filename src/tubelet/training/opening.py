@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from tubelet.config import flatten, override
-from tubelet.data.assignments import apply_assignments, read_assignments, write_assignments
+from tubelet.data.assignments import apply_assignments, follow_move, read_assignments, write_assignments
 from tubelet.data.catalogue.entry import Request
 from tubelet.data.manifest import Manifest
 from tubelet.errors import TrainingError, TubeletError
@@ -169,7 +169,9 @@ def _go_on(asked: Asked[R], read: Read[R]) -> Opened[R]:
 def _read_assigned(run: Run, recipe: R, read: Read[R]) -> Manifest:
     """Read the clips of a run in the splits that it was started with."""
     manifest = read(recipe)
-    return apply_assignments(manifest, read_assignments(run.splits_path)) if run.splits_path.exists() else manifest
+    if not run.splits_path.exists():
+        return manifest
+    return apply_assignments(manifest, follow_move(manifest, read_assignments(run.splits_path)))
 
 
 @contextmanager
