@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tubelet.data.assignments import apply_assignments, follow_move
 from tubelet.data.catalogue import open_data
 from tubelet.data.manifest import Manifest, check_manifest, read_manifest
 from tubelet.data.sample import Sample
@@ -208,6 +209,18 @@ def test_rows_of_one_array_file_are_samples_of_their_own():
     rows = tuple(Sample("/data/a.npz", "c", member="x", row=row) for row in range(20))
     counts = split_manifest(Manifest(rows, ("c",), "/data/a.npz")).counts()
     assert counts == {"train": {"c": 14}, "val": {"c": 3}, "test": {"c": 3}}
+
+
+def test_splits_follow_clips_that_moved_together_and_no_others():
+    rows = [("big", None, split) for split in ("train", "val", "test")] + [("small", None, "train")]
+    assigned = {sample.name: sample.split for sample in make(rows, "/old").samples}
+    without = [(label, group, None) for label, group, _ in rows]
+    for place in ("/old", "/new/disk/of/mine"):
+        moved = make(without, place)
+        known = apply_assignments(moved, follow_move(moved, assigned))
+        assert splits_by_name(known) == splits_by_name(make(rows, place))
+    other = make(without[:-1], "/new")
+    assert follow_move(other, assigned) == assigned
 
 
 @pytest.mark.parametrize(("val", "test"), [(-0.1, 0.2), (0.2, -0.1), (0.5, 0.5), (0.9, 0.2)])

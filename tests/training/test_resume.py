@@ -3,11 +3,15 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from training.kill_points import GROUPS, SAVE_EVERY, STEPS, WRITES, list_kinds
+
 PROGRAM = Path(__file__).with_name("kill_runs.py")
+POINTS = Path(__file__).with_name("kill_points.py")
 
 
 def run_with_kills(folder: Path, kills: int, seed: int, workers: int, command: str = "train") -> dict:
@@ -46,9 +50,36 @@ def test_a_pretraining_killed_twenty_times_ends_with_the_same_bits(tmp_path):
     check_equal(outcome)
 
 
+def count_lost(point: dict) -> int:
+    """Count the steps of an epoch that were taken since the checkpoint, before or after one of them."""
+    before = point["occurrence"] % STEPS
+    return before % SAVE_EVERY + (point["what"] == "after step")
+
+
+def test_runs_are_killed_at_50_points_20_of_them_inside_a_save():
+    points = [point for group in range(len(GROUPS)) for point in list_kinds(group)]
+    assert Counter(kind for kind, _ in points) == {"write": 20, "step": 20, "validation": 5, "edge": 5}
+    assert sorted(what for kind, what in points if kind == "write") == sorted(WRITES)
+    assert len(set(WRITES)) == 20
+    assert set(GROUPS) == {(workers, processes) for workers in (0, 2) for processes in (1, 2)}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_killed_twenty_times_ends_with_the_same_bits(tmp_path, workers):
-    outcome = run_with_kills(tmp_path, kills=20, seed=7, workers=workers)
-    assert outcome["kills"] == 20
-    check_equal(outcome)
+@pytest.mark.parametrize("group", range(len(GROUPS)), ids=[f"{w}-workers-{p}-processes" for w, p in GROUPS])
+def test_a_run_killed_at_any_point_ends_with_the_same_bits(tmp_path, group):
+    """Weights, optimizer, moving average, progress, metrics, kept model and figures are those of a run left alone."""
+    arguments = [str(tmp_path), *map(str, GROUPS[group])]
+    done = subprocess.run([sys.executable, str(POINTS), *arguments], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-3000:]
+    outcome = json.loads(done.stdout.splitlines()[-1])
+    assert [(one["point"]["kind"], one["point"]["what"]) for one in outcome["killed"]] == list_kinds(group)
+    for one in outcome["killed"]:
+        point, diary = one["point"], one["diary"]
+        assert diary["killed"] == [f"{point['what']} {point['occurrence']}"]
+        assert one["result"] == outcome["result"], point
+        assert set(diary["step"]) == set(outcome["steps"])
+        lost = len(diary["step"]) - len(outcome["steps"])  # steps that were taken twice
+        assert 0 <= lost <= SAVE_EVERY, point
+        if point["kind"] == "step":
+            assert lost == count_lost(point), point
+        assert diary["remark"] == []

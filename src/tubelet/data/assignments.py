@@ -10,7 +10,7 @@ from tubelet import files
 from tubelet.data.manifest import Manifest
 from tubelet.errors import DataError
 
-__all__ = ["apply_assignments", "find_trained", "read_assignments", "write_assignments"]
+__all__ = ["apply_assignments", "find_trained", "follow_move", "read_assignments", "write_assignments"]
 
 _COLUMNS = ("source", "label", "split")
 
@@ -43,6 +43,19 @@ def apply_assignments(manifest: Manifest, assigned: Mapping[str, str]) -> Manife
     """Give every sample the split it had; samples nobody knew then have none."""
     samples = tuple(replace(sample, split=assigned.get(sample.name) or None) for sample in manifest.samples)
     return replace(manifest, samples=samples)
+
+
+def follow_move(manifest: Manifest, assigned: Mapping[str, str]) -> Mapping[str, str]:
+    """Call the samples of a table as they are called now, where the same ones lie together in another folder.
+
+    Names are compared without what all of them begin with. Other samples leave the table as it is.
+    """
+    names = [sample.name for sample in manifest.samples]
+    before, after = (len(os.path.commonprefix(list(group))) for group in (assigned, names))  # noqa: RUF071 - meant
+    moved = {name[before:]: split for name, split in assigned.items()}
+    if moved.keys() != {name[after:] for name in names}:
+        return assigned
+    return {name: moved[name[after:]] for name in names}
 
 
 def find_trained(manifest: Manifest, assigned: Mapping[str, str], split: str) -> list[str]:

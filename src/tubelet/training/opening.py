@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from tubelet.config import flatten, override
-from tubelet.data.assignments import apply_assignments, read_assignments, write_assignments
+from tubelet.data.assignments import apply_assignments, follow_move, read_assignments, write_assignments
 from tubelet.data.catalogue.entry import Request
 from tubelet.data.manifest import Manifest
 from tubelet.errors import TrainingError, TubeletError
@@ -157,14 +157,20 @@ def _go_on(asked: Asked[R], read: Read[R]) -> Opened[R]:
     if asked.place.name is None:
         raise TrainingError("cannot resume - no run was named - say which one with --name.")
     run = Run.open(asked.place.runs / asked.place.name)
+    run.recover()
     recipe = _fix_source(_keep_recipe(run, asked.kind, asked.wishes), asked.source)
-    return Opened(run, recipe, _read_assigned(run, recipe, read))
+    manifest = _read_assigned(run, recipe, read)
+    if not run.splits_path.exists():  # it was killed while its folder was made
+        write_assignments(run.splits_path, manifest)
+    return Opened(run, recipe, manifest)
 
 
 def _read_assigned(run: Run, recipe: R, read: Read[R]) -> Manifest:
     """Read the clips of a run in the splits that it was started with."""
     manifest = read(recipe)
-    return apply_assignments(manifest, read_assignments(run.splits_path)) if run.splits_path.exists() else manifest
+    if not run.splits_path.exists():
+        return manifest
+    return apply_assignments(manifest, follow_move(manifest, read_assignments(run.splits_path)))
 
 
 @contextmanager

@@ -96,11 +96,21 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """
     payload = io.BytesIO()
     torch.save({"format": CHECKPOINT_FORMAT, **state}, payload)
-    fresh = path.with_name(f"{path.name}.next")
-    files.write_sealed(fresh, payload.getvalue())
-    if path.exists():
-        path.replace(path.with_name("previous.ckpt"))
-    fresh.replace(path)
+    files.write_sealed(_name_next(path), payload.getvalue())
+    _finish_save(path)
+
+
+def _finish_save(path: Path) -> None:
+    """Give the checkpoint that was written last its name, also where a run died before it could."""
+    fresh = _name_next(path)
+    if fresh.exists():
+        if path.exists():
+            path.replace(path.with_name("previous.ckpt"))
+        fresh.replace(path)
+
+
+def _name_next(path: Path) -> Path:
+    return path.with_name(f"{path.name}.next")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -176,7 +186,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
-        """Open the folder of an interrupted run.
+        """Open the folder of a run that there is, and leave it as it is.
 
         Raises:
             TrainingError: there is no such run; the nearest names are given.
@@ -188,8 +198,12 @@ class Run:
             raise TrainingError(
                 f"cannot resume run {str(folder)!r} - there is no such run{near} Start it without --resume."
             )
-        files.remove_leftovers(folder)
         return run
+
+    def recover(self) -> None:
+        """Finish or clear what a killed run left half done; call it only where nobody else writes."""
+        files.remove_leftovers(self.folder)
+        _finish_save(self.checkpoint_path)
 
     @property
     def config_path(self) -> Path:

@@ -58,8 +58,9 @@ class Trainer(Session[Recipe]):
 
     def execute(self, *, is_resumed: bool) -> None:
         """Train to the last epoch, or until patience ends."""
-        if not is_resumed and self.ranks.is_main:
-            draw_class_distribution(self.manifest.counts(), self.run.folder / "class_distribution.png")
+        picture = self.run.folder / "class_distribution.png"
+        if self.ranks.is_main and not picture.exists():
+            draw_class_distribution(self.manifest.counts(), picture)
         super().execute(is_resumed=is_resumed)
 
     def judge(self) -> Report | None:
