@@ -54,7 +54,7 @@ def read_rows(folder):
 
 
 def make_task(**changes):
-    recipe = make_tiny_pretraining("")
+    recipe = make_tiny_pretraining("", precision="fp32")
     torch.manual_seed(0)
     sizes = {"frames": 8, "height": 16, "width": 16, "channels": 6}
     model = create_pretraining("videomae_nano", **sizes, **recipe.model.changes, **changes)

@@ -69,7 +69,7 @@ def list_weights(task):
 
 def test_a_step_in_smaller_parts_moves_the_weights_as_a_whole_one():
     remarks = []
-    whole, parts = make_task(), make_task(Poor, auto_microbatch=True)
+    whole, parts = make_task(precision="fp32"), make_task(Poor, precision="fp32", auto_microbatch=True)
     batches = make_batch(8), make_batch(5, seed=1)
     one = step(whole, *batches)
     other = step(parts, *batches, on_remark=remarks.append)

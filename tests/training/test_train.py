@@ -85,8 +85,8 @@ def test_accumulated_batches_move_the_weights_as_one_large_batch():
         for a, b in zip(batches[::2], batches[1::2], strict=True)
     ]
     one, other = make_classifier(), make_classifier()
-    run_epoch(one, batches, Recipe(input=SPEC, training=TrainingRecipe(accumulate=2)))
-    run_epoch(other, merged, Recipe(input=SPEC, training=TrainingRecipe(accumulate=1)))
+    run_epoch(one, batches, Recipe(input=SPEC, training=TrainingRecipe(accumulate=2, precision="fp32")))
+    run_epoch(other, merged, Recipe(input=SPEC, training=TrainingRecipe(accumulate=1, precision="fp32")))
     for left, right in zip(one.model.parameters(), other.model.parameters(), strict=True):
         assert torch.allclose(left, right, atol=1e-5)
 
@@ -319,6 +319,14 @@ def test_testing_on_clips_the_model_was_trained_on_is_said(small_run, tmp_path):
     (tmp_path / "leak.csv").write_text("\n".join(["path,label,split", *rows]))
     leaked = evaluate(small_run, tmp_path / "leak.csv", workers=0)
     assert "32 of the clips tested" in leaked.remarks[0]
+
+
+def test_a_run_whose_checkpoint_moved_weights_in_another_way_keeps_to_it():
+    optimizer = make_optimizer(make_classifier().model, OptimizerRecipe())
+    assert {group["fused"] for group in optimizer.param_groups} == {True}
+    earlier = torch.optim.AdamW([{"params": group["params"]} for group in optimizer.param_groups])
+    optimizer.load_state_dict(earlier.state_dict())
+    assert not any(group["fused"] for group in optimizer.param_groups)
 
 
 class Watcher(Quiet):

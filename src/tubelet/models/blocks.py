@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tubelet.models.attention import attend
 from tubelet.shapes import Size3
 
 __all__ = [
@@ -179,8 +180,8 @@ class QueryValueLinear(nn.Linear):
 class Attention(nn.Module):
     """Let the tokens of a row see each other: layer norm, then multi-head self-attention.
 
-    Cost: linear in memory: the matrix of weights is never kept (fused scaled-dot-product attention). One exception:
-    torch has no fused attention with `attention_dropout` on a CPU, and keeps the matrix of each block while training.
+    Cost: linear in memory: the matrix of weights is never kept (fused scaled-dot-product attention). Two exceptions, on
+    a CPU while training: torch has no fused attention with `attention_dropout` there; and see `SHORT_ROW`.
     """
 
     def __init__(self, shape: BlockShape) -> None:
@@ -198,16 +199,19 @@ class Attention(nn.Module):
 
     def forward(self, rows: Float[Tensor, "row token dim"]) -> Float[Tensor, "row token dim"]:
         """Return the residual branch; the caller adds it."""
-        qkv = rearrange(
-            self.qkv(self.norm(rows)), "r n (three heads d) -> three r heads n d", three=3, heads=self.heads
-        )
-        return self.finish(rearrange(self.mix(qkv), "r heads n d -> r n (heads d)"))
+        # Parts first: their gradients are then put together once, in the order in which they are needed.
+        parts = self.qkv(self.norm(rows)).chunk(3, dim=-1)
+        query, key, value = (rearrange(part, "r n (heads d) -> r heads n d", heads=self.heads) for part in parts)
+        return self.finish(rearrange(self.mix(query, key, value), "r heads n d -> r n (heads d)"))
 
-    def mix(self, qkv: Float[Tensor, "three row heads token d"]) -> Float[Tensor, "row heads token d"]:
+    def mix(
+        self,
+        query: Float[Tensor, "row heads token d"],
+        key: Float[Tensor, "row heads token d"],
+        value: Float[Tensor, "row heads token d"],
+    ) -> Float[Tensor, "row heads token d"]:
         """Average values by the agreement of queries and keys, in every row and head."""
-        dropout = self.attention_dropout if self.training else 0.0
-        query, key, value = qkv.unbind(0)
-        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        return attend(query, key, value, self.attention_dropout if self.training else 0.0)
 
     def finish(self, mixed: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
         """Project what the heads found."""
@@ -228,8 +232,8 @@ class FactorizedDotProductAttention(Attention):
         qkv = self.qkv(self.norm(grid))
         sizes = _sizes(Size3(*grid.shape[1:4]))
         time, space = rearrange(qkv, f"{split} -> part three b t h w heads d", **parts).unbind(0)
-        time = self.mix(rearrange(time, "three b t h w heads d -> three (b h w) heads t d"))
-        space = self.mix(rearrange(space, "three b t h w heads d -> three (b t) heads (h w) d"))
+        time = self.mix(*rearrange(time, "three b t h w heads d -> three (b h w) heads t d"))
+        space = self.mix(*rearrange(space, "three b t h w heads d -> three (b t) heads (h w) d"))
         time = rearrange(time, "(b h w) heads t d -> b t h w (heads d)", h=sizes["h"], w=sizes["w"])
         space = rearrange(space, "(b t) heads (h w) d -> b t h w (heads d)", **sizes)
         return self.finish(torch.cat([time, space], dim=-1))

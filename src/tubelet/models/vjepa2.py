@@ -35,11 +35,11 @@ from collections.abc import Iterable
 from typing import cast
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tubelet.models.attention import attend
 from tubelet.models.blocks import (
     Attention,
     Block,
@@ -131,9 +131,7 @@ class RotaryBlock(nn.Module):
         qkv = attention.qkv(attention.norm(rows))
         qkv = rearrange(qkv, "r n (three heads d) -> three r heads n d", three=3, heads=attention.heads)
         query, key = rotate(qkv[:2], rotation).unbind(0)
-        dropout = attention.attention_dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, qkv[2], dropout_p=dropout)
-        return attention.finish(rearrange(mixed, "r heads n d -> r n (heads d)"))
+        return attention.finish(rearrange(attention.mix(query, key, qkv[2]), "r heads n d -> r n (heads d)"))
 
 
 class Encoder(nn.Module):
@@ -185,8 +183,7 @@ class CrossAttention(nn.Module):
         key, value = self.key_value(self.norm(rows)).chunk(2, dim=-1)
         query, key, value = (rearrange(part, split, heads=self.heads) for part in (self.query(query), key, value))
         dropout = self.attention_dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-        return rearrange(mixed, "r heads n d -> r n (heads d)")
+        return rearrange(attend(query, key, value, dropout), "r heads n d -> r n (heads d)")
 
 
 class AttentivePooler(nn.Module):

@@ -140,8 +140,8 @@ class ScheduleRecipe:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps; auto takes the fastest there is."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of the forward pass; auto is bf16 on devices built for it, fp32 elsewhere; fp16 scales the loss,
-    for older GPUs."""
+    """Number format of the forward pass; auto is bf16 on devices built for it (GPUs since 2020, CPUs with AMX), fp32
+    elsewhere; fp16 scales the loss, for older GPUs."""
     auto_microbatch: bool = False
     """Where memory runs out, take a batch in smaller parts from then on; the gradient stays the same."""
     on_failure: Literal["raise", "skip", "rollback"] = "raise"
@@ -152,6 +152,9 @@ class ScheduleRecipe:
     checkpointing: bool = False
     """Save memory: forget what happens inside a model's blocks and compute it again for the gradient, which stays the
     same; a step costs one more forward pass. For transformers and I3D."""
+    compile: bool = False
+    """Translate the model with `torch.compile` first: minutes at the start, then shorter steps, above all on GPUs. A
+    C++ compiler is needed; on GPUs Triton, too. Results differ by rounding. For clips of one size, not for features."""
     save_every_steps: int = 200
     """Optimizer steps between checkpoints within an epoch; each epoch ends with one anyway."""
 

@@ -18,6 +18,7 @@ from tubelet.errors import TrainingError
 from tubelet.prediction.devices import choose_precision
 from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.training.averaging import WeightAverage
+from tubelet.training.compilation import compile_model
 from tubelet.training.ranks import ALONE, Ranks
 
 __all__ = ["Failure", "Outcome", "Stepper", "Task", "autocast", "seed_step"]
@@ -105,6 +106,8 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.training.precision == "fp16")
         self._part = 0
         """Clips in one forward pass; 0 takes all of a batch."""
+        if recipe.training.compile:
+            compile_model(task.model, recipe.input.kind)
 
     def start_epoch(self, epoch: int = 0) -> None:
         """Make the model ready to be trained in an epoch, counted from 0."""
