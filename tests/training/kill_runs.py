@@ -30,6 +30,7 @@ from tubelet.recipes.pretraining import (
     PretrainingSchedule,
 )
 from tubelet.recipes.recipe import DataRecipe, ModelRecipe, Recipe, TrainingRecipe
+from tubelet.training.pace import PACE
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
 from tubelet.video.synthetic import make_world
@@ -98,8 +99,7 @@ def describe(folder: Path) -> dict[str, object]:
     return {
         "state": digest.hexdigest(),
         "best": hashlib.sha256((folder / "model" / "model.safetensors").read_bytes()).hexdigest(),
-        # The last two columns are times.
-        "metrics": [row.split(",")[:-2] for row in rows],
+        "metrics": [row.split(",")[: -len(PACE)] for row in rows],
         "leftovers": sorted(path.name for path in folder.iterdir() if path.name.startswith(".")),
     }
 

@@ -49,6 +49,6 @@ def pretrain_model(
     else:
         places["recipe"] = resolve_pretraining(data, options.config, changes)
     with PretrainingTerminal(quiet=options.json or not is_main()) as terminal:
-        result = pretrain(data, listener=terminal, **places)
+        result = pretrain(data, listener=options.add_trackers(terminal), **places)
     if is_main():
         print_pretraining_result(result, as_json=options.json)

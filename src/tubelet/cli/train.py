@@ -43,6 +43,6 @@ def train_model(
     else:
         places["recipe"] = resolve_recipe(data, options.config, changes)
     with Terminal(quiet=options.json or not is_main()) as terminal:
-        result = train(data, listener=terminal, **places)
+        result = train(data, listener=options.add_trackers(terminal), **places)
     if is_main():
         print_train_result(result, as_json=options.json)

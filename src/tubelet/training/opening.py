@@ -17,7 +17,7 @@ from tubelet.models.published import find_published
 from tubelet.models.weights.source import find_weights
 from tubelet.recipes.pretraining import PretrainingRecipe
 from tubelet.recipes.recipe import DataRecipe, Recipe
-from tubelet.training.progress import Listener
+from tubelet.training.progress import Listener, Silent
 from tubelet.training.ranks import ALONE, Ranks, join_ranks
 from tubelet.training.run import Run
 from tubelet.training.session import FREE_FIELDS
@@ -118,18 +118,23 @@ def open_run(
 
 
 @contextmanager
-def hold_run(opened: Opened[R]) -> Iterator[None]:
+def hold_run(opened: Opened[R], listener: Listener) -> Iterator[None]:
     """Train within this: as deterministic as the recipe wants, and without a trace of a run that did not begin.
 
     The folder of a new run that fails before its first checkpoint is removed: its name is free for the next attempt.
+    However it ends, the listener is told.
     """
+    listener = listener if opened.ranks.is_main else Silent()
     with _set_determinism(opened.recipe.training.deterministic):
         try:
             yield
-        except TubeletError:
-            if opened.ranks.is_main and not opened.is_resumed and not opened.run.has_begun:
+        except BaseException as error:
+            listener.on_close(error)
+            is_new = opened.ranks.is_main and not opened.is_resumed and not opened.run.has_begun
+            if is_new and isinstance(error, TubeletError):
                 opened.run.remove()
             raise
+        listener.on_close(None)
 
 
 def _start_anew(recipe: R, asked: Asked[R], read: Read[R], settle: Callable[[R, Manifest], R]) -> Opened[R]:

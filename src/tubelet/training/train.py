@@ -80,10 +80,12 @@ def train(
 
     asked = Asked(Recipe, source, Place(Path(runs), name, overwrite), recipe, wishes, resume)
     opened = open_run(asked, read, resolve_recipe, _settle)
-    with hold_run(opened):
+    with hold_run(opened, listener):
         trainer = Trainer(opened.run, opened.recipe, opened.manifest, listener, opened.ranks)
         trainer.execute(is_resumed=resume)
         report = opened.ranks.share(trainer.judge)
+        if report is not None:
+            trainer.listener.on_report(report)
     progress = trainer.progress
     best = progress.best if progress.best >= 0 else math.nan
     top1, mean_ap = best, math.nan
