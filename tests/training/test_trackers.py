@@ -167,11 +167,14 @@ def read_records(path):
 
 @pytest.mark.slow
 def test_weights_and_biases_gets_two_parts_of_one_run_offline(tmp_path, monkeypatch):
+    import wandb
+
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     play(WandbTracker(), tmp_path / "r", [1, 2], error=Interrupted("stopped", 143))
     time.sleep(1.1)  # its folders are named by the second
     play(WandbTracker(), tmp_path / "r", [3, 4])
+    wandb.teardown()  # its service writes the last records when it ends
     files = sorted((tmp_path / "r" / "wandb").glob("offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime)
     parts = [list(read_records(path)) for path in files]
     runs = [record.run for part in parts for record in part if record.WhichOneof("record_type") == "run"]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -27,7 +28,7 @@ from tubelet.training.pretraining import PretrainingResult
 from tubelet.training.train import TrainResult
 from tubelet.video.spec import InputSpec
 
-__all__ = ["PretrainingTerminal", "Terminal", "print_pretraining_result", "print_train_result"]
+__all__ = ["PretrainingTerminal", "Terminal", "describe_time", "print_pretraining_result", "print_train_result"]
 
 SLOW_DATA = 0.4
 """Share of an epoch spent waiting for data from which advice is given."""
@@ -59,14 +60,14 @@ class Countdown:
         if self.began_at is None or not self.began_at < self.at < self.epochs:
             return ""
         left_s = (time.monotonic() - self.began_s) / (self.at - self.began_at) * (self.epochs - self.at)
-        return f"{_describe_time(left_s)} left"
+        return f"{describe_time(left_s)} left"
 
 
-def _describe_time(seconds: float) -> str:
+def describe_time(seconds: float) -> str:
     """Write a time so that it can be read at a glance.
 
     Example:
-        >>> [_describe_time(seconds) for seconds in (7.4, 130, 4000, 200_000)]
+        >>> [describe_time(seconds) for seconds in (7.4, 130, 4000, 200_000)]
         ['7 s', '2 min', '1 h 7 min', '2 d 8 h']
     """
     if seconds < 90:
@@ -111,7 +112,7 @@ class Terminal:
         self.countdown: Countdown | None = None
         self.said_s = time.monotonic()
 
-    def __enter__(self) -> "Terminal":
+    def __enter__(self) -> Self:
         self.progress.start()
         return self
 

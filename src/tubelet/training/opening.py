@@ -22,7 +22,7 @@ from tubelet.training.ranks import ALONE, Ranks, join_ranks
 from tubelet.training.run import Run
 from tubelet.training.session import FREE_FIELDS
 
-__all__ = ["Asked", "Opened", "Place", "hold_run", "make_request", "open_run"]
+__all__ = ["Asked", "Opened", "Place", "fix_source", "hold_run", "make_request", "open_run"]
 
 R = TypeVar("R", Recipe, PretrainingRecipe)
 
@@ -144,7 +144,7 @@ def _start_anew(recipe: R, asked: Asked[R], read: Read[R], settle: Callable[[R, 
         TrainingError: there is a run of that name already, or it holds the weights to start from.
         CheckpointError: no weights where the recipe says; nothing was removed yet.
     """
-    recipe = _fix_source(recipe, asked.source)
+    recipe = fix_source(recipe, asked.source)
     manifest = read(recipe)
     recipe = settle(recipe, manifest)
     folder = _choose_folder(asked.place, recipe)
@@ -163,7 +163,7 @@ def _go_on(asked: Asked[R], read: Read[R]) -> Opened[R]:
     if asked.place.name is None:
         raise TrainingError("cannot resume - no run was named - say which one with --name.")
     run = Run.open(asked.place.runs / asked.place.name)
-    recipe = _fix_source(_keep_recipe(run, asked.kind, asked.wishes), asked.source)
+    recipe = fix_source(_keep_recipe(run, asked.kind, asked.wishes), asked.source)
     return Opened(run, recipe, _read_assigned(run, recipe, read))
 
 
@@ -184,7 +184,7 @@ def _set_determinism(wanted: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def _fix_source(recipe: R, source: str | None) -> R:
+def fix_source(recipe: R, source: str | None) -> R:
     """Store where clips and weights lie in a way that holds from any folder."""
     source = source or recipe.data.source
     if source and Path(source).exists():
