@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from types import TracebackType
-from typing import Self
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -29,6 +29,8 @@ from tubelet.training.train import TrainResult
 from tubelet.video.spec import InputSpec
 
 __all__ = ["PretrainingTerminal", "Terminal", "describe_time", "print_pretraining_result", "print_train_result"]
+
+T = TypeVar("T", bound="Terminal")
 
 SLOW_DATA = 0.4
 """Share of an epoch spent waiting for data from which advice is given."""
@@ -112,7 +114,7 @@ class Terminal:
         self.countdown: Countdown | None = None
         self.said_s = time.monotonic()
 
-    def __enter__(self) -> Self:
+    def __enter__(self: T) -> T:
         self.progress.start()
         return self
 

@@ -70,7 +70,7 @@ def _draw_history(axes: Axes, values: Sequence[float], states: Sequence[str]) ->
     if failed:
         style: dict[str, Any] = {"clip_on": False, "transform": axes.get_xaxis_transform(), "markersize": 6}
         axes.plot(failed, [0.0] * len(failed), "v", color="#333333", label=f"failed ({len(failed)})", **style)
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    axes.legend(frameon=False, fontsize=9, ncols=4, loc="upper left", bbox_to_anchor=(-0.02, -0.16), columnspacing=1.2)
 
 
 def _draw_importances(axes: Axes, importances: Mapping[str, float]) -> None:

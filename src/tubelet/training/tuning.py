@@ -56,6 +56,8 @@ __all__ = ["TuneResult", "tune"]
 
 TRIALS = 20
 """Trainings of a search, where nobody says how many."""
+ENOUGH = 10
+"""Trials that came to their end from which a guess at what mattered is more than chance."""
 HOPELESS = 3
 """Failures after which a search ends if no trial has come to an end."""
 _TORN = "torn"
@@ -233,7 +235,7 @@ class _Study:
         study.set_user_attr("search", {**fixed, "trials": trials})
         self.search = replace(self.search, trials=trials, seed=fixed["seed"], prune=fixed["prune"])
         epochs = self.recipe.training.epochs
-        median = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=epochs // 4)
+        median = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=epochs // 4 + 1)
         study.pruner = median if self.search.prune else optuna.pruners.NopPruner()
         return study
 
@@ -359,7 +361,7 @@ def _measure_importance(study: "optuna.Study") -> dict[str, float]:
     import optuna
 
     complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    if len(complete) < 4 or len({trial.value for trial in complete}) < 2:
+    if len(complete) < ENOUGH or len({trial.value for trial in complete}) < 2:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
     return optuna.importance.get_param_importances(study, evaluator=evaluator)
