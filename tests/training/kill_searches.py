@@ -51,7 +51,7 @@ def main() -> None:
     torch.set_num_threads(1)
     folder, kills, chance = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
     table = make_world("speed", folder / "world", clips={"train": 16, "val": 8}, frames=8, height=16, width=16)
-    recipe = make_tiny_recipe(os.fspath(table), epochs=3, save_every_steps=1)
+    recipe = make_tiny_recipe(os.fspath(table), epochs=2, save_every_steps=1)
     started = time.monotonic()
     assert attempt(partial(begin, recipe, folder, "whole"), None) == 0
     whole_s = time.monotonic() - started
