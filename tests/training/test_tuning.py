@@ -153,6 +153,16 @@ def test_what_cannot_be_searched_is_said_before_anything_is_written(manifest, tr
     assert len(again.trials) == 2
 
 
+def test_a_search_whose_first_trial_cannot_begin_leaves_its_name_free(manifest, tmp_path, monkeypatch):
+    def refuse(*values, **options):
+        raise ConfigError("the model takes no such size")
+
+    monkeypatch.setattr(tuning, "train", refuse)
+    with pytest.raises(ConfigError, match="no such size"):
+        search(manifest, tmp_path, "s")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_search_without_optuna_says_what_to_install(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtra, match=r"pip install 'tubelet\[tune\]'"):
