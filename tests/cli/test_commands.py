@@ -4,6 +4,7 @@ import csv
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,12 @@ def test_train_writes_a_whole_run_folder_and_a_printed_recipe_that_reads_back(wo
     )
     assert status == 0, out
     assert "top-1" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("epoch   1")]
+    figures = r"train 0\.\d+ +\d+\.\d%  val 0\.\d+ +\d+\.\d%  lr 3\.0e-03, [\d.e+]+ clips/s, waiting \d+%, [\d,]+ MB"
+    assert re.fullmatch(rf"epoch   1  {figures}", line)
+    events = [json.loads(line) for line in (tmp_path / "mine" / "log.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events] == ["start", "epoch", "evaluate"]
+    assert 50 < events[1]["memory_mb"] < 50_000
     found = {path.name for path in (tmp_path / "mine").iterdir()}
     expected = {"config.yaml", "model", "last.ckpt", "metrics.csv", "log.jsonl", "curves.png", "confusion.png"}
     assert expected | {"class_distribution.png", "report.json", "predictions.csv", "confusion.json"} <= found

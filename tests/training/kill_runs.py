@@ -13,7 +13,8 @@ import random
 import signal
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,6 +31,7 @@ from tubelet.recipes.pretraining import (
     PretrainingSchedule,
 )
 from tubelet.recipes.recipe import DataRecipe, ModelRecipe, Recipe, TrainingRecipe
+from tubelet.training.pace import PACE
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
 from tubelet.video.synthetic import make_world
@@ -59,15 +61,13 @@ def make_pretraining(data: str, workers: int) -> PretrainingRecipe:
     )
 
 
-def attempt(recipe: AnyRecipe, folder: Path, name: str, kill_after_s: float | None) -> int:
-    """Train or go on in a child; return its exit status (negative: killed)."""
+def attempt(begin: Callable[[], object], kill_after_s: float | None) -> int:
+    """Do something in a child; return its exit status (negative: killed)."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            is_begun = (folder / name / "config.yaml").exists()
-            command = train if isinstance(recipe, Recipe) else pretrain
-            command(recipe=recipe, name=name, runs=folder, resume=is_begun)
+            begin()
             status = 0
         finally:
             os._exit(status)
@@ -81,6 +81,13 @@ def attempt(recipe: AnyRecipe, folder: Path, name: str, kill_after_s: float | No
             os.waitpid(child, 0)
             return -signal.SIGKILL
         time.sleep(0.002)
+
+
+def begin(recipe: AnyRecipe, folder: Path, name: str) -> None:
+    """Train or go on."""
+    is_begun = (folder / name / "config.yaml").exists()
+    command = train if isinstance(recipe, Recipe) else pretrain
+    command(recipe=recipe, name=name, runs=folder, resume=is_begun)
 
 
 def describe(folder: Path) -> dict[str, object]:
@@ -98,8 +105,7 @@ def describe(folder: Path) -> dict[str, object]:
     return {
         "state": digest.hexdigest(),
         "best": hashlib.sha256((folder / "model" / "model.safetensors").read_bytes()).hexdigest(),
-        # The last two columns are times.
-        "metrics": [row.split(",")[:-2] for row in rows],
+        "metrics": [row.split(",")[: -len(PACE)] for row in rows],
         "leftovers": sorted(path.name for path in folder.iterdir() if path.name.startswith(".")),
     }
 
@@ -111,21 +117,21 @@ def main() -> None:
     make = {"train": make_recipe, "pretrain": make_pretraining}[sys.argv[5]]
     recipe = make(os.fspath(manifest), workers)
     started = time.monotonic()
-    assert attempt(recipe, folder, "whole", None) == 0
+    assert attempt(partial(begin, recipe, folder, "whole"), None) == 0
     whole_s = time.monotonic() - started
     chance = random.Random(seed)
     killed = 0
     name = "killed-0"
     finished = 0
     while killed < kills:
-        status = attempt(recipe, folder, name, chance.uniform(0.0, 0.6 * whole_s))
+        status = attempt(partial(begin, recipe, folder, name), chance.uniform(0.0, 0.6 * whole_s))
         if status == 0:
             finished += 1
             name = f"killed-{finished}"
         else:
             assert status == -signal.SIGKILL, status
             killed += 1
-    assert attempt(replace(recipe), folder, name, None) == 0
+    assert attempt(partial(begin, recipe, folder, name), None) == 0
     outcomes = [describe(folder / f"killed-{number}") for number in range(finished + 1)]
     print(json.dumps({"kills": killed, "seconds": whole_s, "whole": describe(folder / "whole"), "killed": outcomes}))
 

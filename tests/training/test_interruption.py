@@ -13,6 +13,7 @@ import torch
 from tubelet import train
 from tubelet.errors import Interrupted
 from tubelet.recipes.recipe import DataRecipe, ModelRecipe, Recipe, TrainingRecipe
+from tubelet.training.pace import PACE
 from tubelet.training.progress import Quiet
 from tubelet.training.run import load_checkpoint
 from tubelet.video.spec import InputSpec
@@ -67,7 +68,7 @@ def test_a_run_that_is_asked_to_stop_loses_no_step(recipe, tmp_path, number, sta
     whole, stopped = (load_checkpoint(tmp_path / name / "last.ckpt") for name in ("whole", "stopped"))
     assert list(flatten(whole["model"])) == list(flatten(stopped["model"]))
     assert list(flatten(whole["optimizer"])) == list(flatten(stopped["optimizer"]))
-    rows = [[{**row, "wait_s": 0, "compute_s": 0} for row in one["progress"]["history"]] for one in (whole, stopped)]
+    rows = [[{**row, **dict.fromkeys(PACE, 0)} for row in one["progress"]["history"]] for one in (whole, stopped)]
     assert rows[0] == rows[1]
 
 

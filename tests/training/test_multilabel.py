@@ -25,6 +25,7 @@ from tubelet.models import create_model
 from tubelet.recipes.optimization import LossRecipe
 from tubelet.recipes.recipe import Recipe, TrainingRecipe
 from tubelet.training.loop import MultilabelClassification, validate
+from tubelet.training.pace import PACE
 from tubelet.video.spec import InputSpec
 
 CLASSES = ("bottom", "left", "top")
@@ -87,7 +88,7 @@ def test_a_run_says_what_it_measured_and_finds_the_places(result, source):
     assert np.isnan(result.val_top1)
     assert result.val_mean_ap > 0.8
     rows = read_rows(result.folder / "metrics.csv")
-    assert list(rows[0]) == ["epoch", "lr", "train_loss", "val_loss", "val_mean_ap", "wait_s", "compute_s"]
+    assert list(rows[0]) == ["epoch", "lr", "train_loss", "val_loss", "val_mean_ap", *PACE]
     best = max(rows, key=lambda row: (float(row["val_mean_ap"]), -float(row["val_loss"])))
     assert (float(best["epoch"]), float(best["val_mean_ap"])) == (result.best_epoch, result.val_mean_ap)
     assert json.loads((result.folder / "model" / "config.json").read_text())["task"] == "multilabel"

@@ -26,6 +26,7 @@ from tubelet.recipes.recipe import Recipe
 from tubelet.recipes.resolution import resolve_pretraining, resolve_recipe
 from tubelet.training.loop import train_epoch
 from tubelet.training.optimizer import Schedule, make_optimizer
+from tubelet.training.pace import PACE
 from tubelet.training.pretraining import MaskedPrediction, pretrain, scale_pixels
 from tubelet.training.session import list_sizes
 from tubelet.training.step import Stepper
@@ -72,7 +73,7 @@ def test_a_run_leaves_its_recipe_its_figures_its_pictures_and_a_model(seen):
     assert {"config.yaml", "splits.csv", "metrics.csv", "log.jsonl", "last.ckpt", "model"} | pictures <= found
     assert not {"report.json", "confusion.png", "class_distribution.png"} & found
     rows = read_rows(seen.folder)
-    assert list(rows[0]) == ["epoch", "lr", "train_loss", "val_loss", "wait_s", "compute_s"]
+    assert list(rows[0]) == ["epoch", "lr", "train_loss", "val_loss", *PACE]
     assert float(rows[-1]["val_loss"]) == seen.val_loss
     assert (len(rows), seen.epochs) == (2, 2)
     recipe = read_config(seen.folder / "config.yaml", PretrainingRecipe)

@@ -23,6 +23,7 @@ from tubelet.cli.pretrain import pretrain_model
 from tubelet.cli.recipe import recipe_app
 from tubelet.cli.replay import replay_failure
 from tubelet.cli.train import train_model
+from tubelet.cli.tune import tune_recipe
 from tubelet.errors import ConfigError, Interrupted, TubeletError, UnknownName
 from tubelet.registry import load_plugin
 
@@ -40,6 +41,7 @@ app = App(
 )
 app.command(train_model, name="train")
 app.command(pretrain_model, name="pretrain")
+app.command(tune_recipe, name="tune")
 app.command(replay_failure, name="replay")
 app.command(evaluate_model, name="evaluate")
 app.command(predict_sources, name="predict")

@@ -44,6 +44,6 @@ def pretrain_model(
     changes = options.list_changes() | collect(fields)
     places = options.list_places() | changes
     with PretrainingTerminal(quiet=options.json or not is_main()) as terminal:
-        result = pretrain(data, listener=terminal, **places)
+        result = pretrain(data, listener=options.add_trackers(terminal), **places)
     if is_main():
         print_pretraining_result(result, as_json=options.json)

@@ -1,10 +1,16 @@
-"""Show a training on the terminal: one moving line for the epoch, one lasting line for each that is over."""
+"""Show a training on the terminal: one moving line for the epoch, one lasting line for each that is over.
+
+Where nothing can move, in a file or a pipe, the moving line is printed every half a minute.
+"""
 
 import json
+import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from types import TracebackType
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -12,6 +18,7 @@ from torch import nn
 
 from tubelet.data.dataset import BadSample
 from tubelet.data.manifest import Manifest
+from tubelet.evaluation.report import Report
 from tubelet.models import WeightReport
 from tubelet.recipes.optimization import FinetuningRecipe
 from tubelet.recipes.pretraining import AnyRecipe
@@ -22,12 +29,69 @@ from tubelet.training.pretraining import PretrainingResult
 from tubelet.training.train import TrainResult
 from tubelet.video.spec import InputSpec
 
-__all__ = ["PretrainingTerminal", "Terminal", "print_pretraining_result", "print_train_result"]
+__all__ = ["PretrainingTerminal", "Terminal", "describe_time", "print_pretraining_result", "print_train_result"]
+
+T = TypeVar("T", bound="Terminal")
 
 SLOW_DATA = 0.4
 """Share of an epoch spent waiting for data from which advice is given."""
 
 MEGABYTE = 10**6
+SAID_EVERY_S = 30.0
+"""Where no line can move, seconds without a word after which one is printed."""
+
+
+class Countdown:
+    """Estimate how long a run will still take, by the pace of what this process did of it."""
+
+    def __init__(self, recipe: AnyRecipe) -> None:
+        self.epochs = recipe.training.epochs
+        self.accumulate = recipe.training.accumulate
+        self.began_s = time.monotonic()
+        self.began_at: float | None = None
+        self.at = 0.0
+        """Epochs that are over, the share of this one included."""
+
+    def note(self, epoch: int, done: int, num_batches: int) -> None:
+        """Take in that a step was taken; the first one says where this process began."""
+        self.at = epoch + done / num_batches
+        if self.began_at is None:
+            self.began_at = epoch + max(done - self.accumulate, 0) / num_batches
+
+    def estimate(self) -> str:
+        """Say how long is left, if all goes on at the same pace; nothing before the first step and after the last."""
+        if self.began_at is None or not self.began_at < self.at < self.epochs:
+            return ""
+        left_s = (time.monotonic() - self.began_s) / (self.at - self.began_at) * (self.epochs - self.at)
+        return f"{describe_time(left_s)} left"
+
+
+def describe_time(seconds: float) -> str:
+    """Write a time so that it can be read at a glance.
+
+    Example:
+        >>> [describe_time(seconds) for seconds in (7.4, 130, 4000, 200_000)]
+        ['7 s', '2 min', '1 h 7 min', '2 d 8 h']
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def _list_pace(row: Mapping[str, float]) -> list[str]:
+    """Say what an epoch took, leaving out what was not measured."""
+    took_s = row["wait_s"] + row["compute_s"]
+    figures = {
+        "lr {:.1e}": row["lr"],
+        "{:.3g} clips/s": row["clips_per_s"],
+        "waiting {:.0%}": row["wait_s"] / took_s if took_s else math.nan,
+        "{:,.0f} MB": row["memory_mb"],
+    }
+    return [text.format(value) for text, value in figures.items() if not math.isnan(value)]
 
 
 class Terminal:
@@ -48,8 +112,10 @@ class Terminal:
         self.task: TaskID | None = None
         self.has_advised = False
         self.is_multilabel = False
+        self.countdown: Countdown | None = None
+        self.said_s = time.monotonic()
 
-    def __enter__(self) -> "Terminal":
+    def __enter__(self: T) -> T:
         self.progress.start()
         return self
 
@@ -68,6 +134,7 @@ class Terminal:
     def on_start(self, folder: Path, recipe: AnyRecipe, manifest: Manifest, model: nn.Module) -> None:
         """Print what is trained on what, with effective values."""
         self.is_multilabel = manifest.task == "multilabel"
+        self.countdown = Countdown(recipe)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         spec = recipe.input
         self.console.print(f"run     {folder}")
@@ -86,16 +153,17 @@ class Terminal:
 
     def on_step(self, epoch: int, done: int, num_batches: int, totals: Totals) -> None:
         """Move the bar."""
+        if self.countdown is not None:
+            self.countdown.note(epoch, done, num_batches)
         self._show(f"epoch {epoch + 1}", done, num_batches, self._describe_totals(totals))
 
     def on_epoch(self, row: Mapping[str, float]) -> None:
         """Print the epoch's line: what was learned, and what the time went into."""
         wait_s, compute_s = row["wait_s"], row["compute_s"]
         held_out = f"  val {self._describe_row(row, 'val')}" if row["val_loss"] == row["val_loss"] else ""
-        self.console.print(
-            f"epoch {row['epoch']:>3.0f}  train {self._describe_row(row, 'train')}{held_out}"
-            f"  waiting {wait_s:.1f} s, computing {compute_s:.1f} s"
-        )
+        pace = ", ".join(part for part in (*_list_pace(row), self._estimate()) if part)
+        self.console.print(f"epoch {row['epoch']:>3.0f}  train {self._describe_row(row, 'train')}{held_out}  {pace}")
+        self.said_s = time.monotonic()
         if not self.has_advised and row["epoch"] > 1 and wait_s > SLOW_DATA * (wait_s + compute_s) and wait_s > 2:
             self.has_advised = True
             self.console.print(
@@ -118,6 +186,15 @@ class Terminal:
     def on_end(self, history: Sequence[Mapping[str, float]]) -> None:
         """Say that the held-out clips are next."""
         self._show("evaluating", 0, 1, f"after {len(history)} epochs")
+
+    def on_report(self, report: Report) -> None:
+        """Do nothing: the result is printed when all is over."""
+
+    def on_close(self, error: BaseException | None) -> None:
+        """Do nothing: an error is printed by whoever meets it."""
+
+    def _estimate(self) -> str:
+        return "" if self.countdown is None else self.countdown.estimate()
 
     def _describe_data(self, manifest: Manifest) -> str:
         counts = ", ".join(f"{len(manifest.select(split))} {split}" for split in manifest.counts())
@@ -142,6 +219,10 @@ class Terminal:
         if self.task is None:
             self.task = self.progress.add_task(description, total=total, note=note)
         self.progress.update(self.task, description=description, completed=done, total=total, note=note)
+        if not self.console.is_interactive and time.monotonic() - self.said_s >= SAID_EVERY_S:
+            self.said_s = time.monotonic()
+            parts = (description, f"{done}/{total}", note, self._estimate())
+            self.console.print("  ".join(part for part in parts if part))
 
 
 def describe_steps(recipe: AnyRecipe) -> str:

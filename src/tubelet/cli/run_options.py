@@ -4,7 +4,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from tubelet.training.progress import Listener
 
 from tubelet.errors import ConfigError
 
@@ -81,6 +86,8 @@ class RunOptions:
     """Go on with the interrupted run of that name."""
     overwrite: bool = False
     """Replace a run of that name."""
+    track: Annotated[tuple[str, ...], Parameter(negative=())] = ()
+    """Tell an experiment tracker, too: tensorboard, wandb or mlflow; as often as needed, again with --resume."""
     runs: Path = Path("runs")
     """Folder of all runs."""
     json: bool = False
@@ -102,3 +109,10 @@ class RunOptions:
             )
         places = {name: getattr(self, name) for name in ("name", "runs", "resume", "overwrite")}
         return places if self.resume else {**places, "recipe": self.config or self.recipe}
+
+    def add_trackers(self, listener: "Listener") -> "Listener":
+        """Have the trackers that were asked for listen, too."""
+        from tubelet.training.progress import Listeners
+        from tubelet.training.trackers import make_trackers
+
+        return Listeners([listener, *make_trackers(self.track)]) if self.track and is_main() else listener

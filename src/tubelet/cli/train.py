@@ -38,6 +38,6 @@ def train_model(
     changes = options.list_changes() | collect(fields)
     places = options.list_places() | changes
     with Terminal(quiet=options.json or not is_main()) as terminal:
-        result = train(data, listener=terminal, **places)
+        result = train(data, listener=options.add_trackers(terminal), **places)
     if is_main():
         print_train_result(result, as_json=options.json)

@@ -12,20 +12,23 @@ Fields may be `int`, `float`, `bool`, `str`, `Literal[...]`, `tuple[X, ...]`, `t
 dataclass, and unions of these with each other and with `None`.
 """
 
-from tubelet.config.document import read_config, write_config, write_value
+from tubelet.config.document import read_config, read_values, write_config, write_value
 from tubelet.config.fields import FieldText, describe_fields
 from tubelet.config.options import collect, overrides_type
-from tubelet.config.tree import build, flatten, override
+from tubelet.config.tree import Place, build, build_at, flatten, override
 
 __all__ = [
     "FieldText",
+    "Place",
     "build",
+    "build_at",
     "collect",
     "describe_fields",
     "flatten",
     "override",
     "overrides_type",
     "read_config",
+    "read_values",
     "write_config",
     "write_value",
 ]

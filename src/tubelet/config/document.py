@@ -14,7 +14,7 @@ from tubelet.config.fields import list_types, read_texts
 from tubelet.config.tree import Place, build_at
 from tubelet.errors import ConfigError, name_nearest
 
-__all__ = ["read_config", "write_config", "write_value"]
+__all__ = ["read_config", "read_values", "write_config", "write_value"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,20 @@ def read_config(path: str | os.PathLike[str], cls: type[T]) -> T:
     Raises:
         ConfigError: no such file, not YAML, an unknown or repeated key, a wrong type, a value that a class refuses.
     """
+    values, place = read_values(path)
+    tree: T = build_at(cls, {} if values is None else values, place)
+    return tree
+
+
+def read_values(path: str | os.PathLike[str]) -> tuple[Any, Place]:
+    """Read a YAML file as strictly into plain values, for files whose keys are no fields of a class.
+
+    Returns:
+        The values (None for an empty file), and their place, which knows the line of each by its dotted name.
+
+    Raises:
+        ConfigError: no such file, not YAML, a repeated key.
+    """
     path = Path(path)
     text = _read_text(path)
     lines: dict[str, int] = {}
@@ -58,9 +72,7 @@ def read_config(path: str | os.PathLike[str], cls: type[T]) -> T:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise _at(place, mark.line + 1 if mark else None, f"this is not YAML - {problem}.") from None
-    values = None if node is None else _convert(node, place, lines)
-    tree: T = build_at(cls, {} if values is None else values, place)
-    return tree
+    return None if node is None else _convert(node, place, lines), place
 
 
 def write_config(tree: object) -> str:

@@ -19,11 +19,11 @@ from tubelet.recipes.pretraining import PretrainingRecipe
 from tubelet.recipes.recipe import DataRecipe, Recipe
 from tubelet.recipes.resolution import read_stated
 from tubelet.training.checkpoints import FREE_FIELDS
-from tubelet.training.progress import Listener
+from tubelet.training.progress import Listener, Silent
 from tubelet.training.ranks import ALONE, Ranks, join_ranks
 from tubelet.training.run import Run
 
-__all__ = ["Asked", "Opened", "Place", "hold_run", "make_request", "open_run"]
+__all__ = ["Asked", "Opened", "Place", "fix_source", "hold_run", "make_request", "open_run"]
 
 R = TypeVar("R", Recipe, PretrainingRecipe)
 
@@ -117,18 +117,23 @@ def open_run(
 
 
 @contextmanager
-def hold_run(opened: Opened[R]) -> Iterator[None]:
+def hold_run(opened: Opened[R], listener: Listener) -> Iterator[None]:
     """Train within this: as deterministic as the recipe wants, and without a trace of a run that did not begin.
 
     The folder of a new run that fails before its first checkpoint is removed: its name is free for the next attempt.
+    However it ends, the listener is told.
     """
+    listener = listener if opened.ranks.is_main else Silent()
     with _set_determinism(opened.recipe.training.deterministic):
         try:
             yield
-        except TubeletError:
-            if opened.ranks.is_main and not opened.is_resumed and not opened.run.has_begun:
+        except BaseException as error:
+            listener.on_close(error)
+            is_new = opened.ranks.is_main and not opened.is_resumed and not opened.run.has_begun
+            if is_new and isinstance(error, TubeletError):
                 opened.run.remove()
             raise
+        listener.on_close(None)
 
 
 def _start_anew(recipe: R, asked: Asked[R], read: Read[R], settle: Callable[[R, Manifest], R]) -> Opened[R]:
@@ -138,7 +143,7 @@ def _start_anew(recipe: R, asked: Asked[R], read: Read[R], settle: Callable[[R, 
         TrainingError: there is a run of that name already, or it holds the weights to start from.
         CheckpointError: no weights where the recipe says; nothing was removed yet.
     """
-    recipe = _fix_source(recipe, asked.source)
+    recipe = fix_source(recipe, asked.source)
     manifest = read(recipe)
     recipe = settle(recipe, manifest)
     folder = _choose_folder(asked.place, recipe)
@@ -158,7 +163,7 @@ def _go_on(asked: Asked[R], read: Read[R]) -> Opened[R]:
         raise TrainingError("cannot resume - no run was named - say which one with --name.")
     run = Run.open(asked.place.runs / asked.place.name)
     run.recover()
-    recipe = _fix_source(_keep_recipe(run, asked.kind, asked.wishes), asked.source)
+    recipe = fix_source(_keep_recipe(run, asked.kind, asked.wishes), asked.source)
     manifest = _read_assigned(run, recipe, read)
     if not run.splits_path.exists():  # it was killed while its folder was made
         write_assignments(run.splits_path, manifest)
@@ -184,7 +189,7 @@ def _set_determinism(wanted: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def _fix_source(recipe: R, source: str | None) -> R:
+def fix_source(recipe: R, source: str | None) -> R:
     """Store where clips, weights and a teacher lie in a way that holds from any folder."""
     data: Any = replace(recipe.data, source=_fix_place(source or recipe.data.source))
     model: Any = replace(recipe.model, weights=_fix_place(recipe.model.weights))

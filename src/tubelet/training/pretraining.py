@@ -103,7 +103,7 @@ def pretrain(
 
     asked = Asked(PretrainingRecipe, source, Place(Path(runs), name, overwrite), recipe, wishes, resume)
     opened = open_run(asked, read, resolve_pretraining)
-    with hold_run(opened):
+    with hold_run(opened, listener):
         trainer = Pretrainer(opened.run, opened.recipe, opened.manifest, listener, opened.ranks)
         trainer.execute(is_resumed=resume)
     last = trainer.progress.history[-1]

@@ -1,7 +1,7 @@
 """Tell whoever listens how a run goes."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -9,11 +9,12 @@ from torch import nn
 
 from tubelet.data.dataset import BadSample
 from tubelet.data.manifest import Manifest
+from tubelet.evaluation.report import Report
 from tubelet.models import WeightReport
 from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.training.loop import Totals
 
-__all__ = ["QUIET", "Listener", "Quiet", "Silent"]
+__all__ = ["QUIET", "Listener", "Listeners", "Quiet", "Silent"]
 
 
 @runtime_checkable
@@ -43,6 +44,12 @@ class Listener(Protocol):
 
     def on_end(self, history: Sequence[Mapping[str, float]]) -> None:
         """The last epoch is over."""
+
+    def on_report(self, report: Report) -> None:
+        """The kept weights were judged on clips that were held out."""
+
+    def on_close(self, error: BaseException | None) -> None:
+        """The run is over: by itself, or by an error, which goes on; a signal is one, too."""
 
 
 class Quiet:
@@ -74,6 +81,12 @@ class Quiet:
     def on_end(self, history: Sequence[Mapping[str, float]]) -> None:
         """Ignore it."""
 
+    def on_report(self, report: Report) -> None:
+        """Ignore it."""
+
+    def on_close(self, error: BaseException | None) -> None:
+        """Ignore it."""
+
 
 class Silent(Quiet):
     """Listen and say nothing: another process of the same run says it."""
@@ -83,6 +96,63 @@ class Silent(Quiet):
 
     def on_remark(self, text: str) -> None:
         """Ignore it."""
+
+
+class Listeners:
+    """Pass every event on to several listeners, in their order."""
+
+    def __init__(self, listeners: Iterable[Listener]) -> None:
+        self._listeners = tuple(listeners)
+
+    def on_data(self, done: int, total: int) -> None:
+        """Pass it on."""
+        for one in self._listeners:
+            one.on_data(done, total)
+
+    def on_weights(self, report: WeightReport) -> None:
+        """Pass it on."""
+        for one in self._listeners:
+            one.on_weights(report)
+
+    def on_start(self, folder: Path, recipe: AnyRecipe, manifest: Manifest, model: nn.Module) -> None:
+        """Pass it on."""
+        for one in self._listeners:
+            one.on_start(folder, recipe, manifest, model)
+
+    def on_step(self, epoch: int, done: int, num_batches: int, totals: Totals) -> None:
+        """Pass it on."""
+        for one in self._listeners:
+            one.on_step(epoch, done, num_batches, totals)
+
+    def on_epoch(self, row: Mapping[str, float]) -> None:
+        """Pass it on."""
+        for one in self._listeners:
+            one.on_epoch(row)
+
+    def on_bad(self, bad: Sequence[BadSample]) -> None:
+        """Pass it on."""
+        for one in self._listeners:
+            one.on_bad(bad)
+
+    def on_remark(self, text: str) -> None:
+        """Pass it on."""
+        for one in self._listeners:
+            one.on_remark(text)
+
+    def on_end(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Pass it on."""
+        for one in self._listeners:
+            one.on_end(history)
+
+    def on_report(self, report: Report) -> None:
+        """Pass it on."""
+        for one in self._listeners:
+            one.on_report(report)
+
+    def on_close(self, error: BaseException | None) -> None:
+        """Pass it on."""
+        for one in self._listeners:
+            one.on_close(error)
 
 
 QUIET: Listener = Quiet()

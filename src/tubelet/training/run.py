@@ -6,7 +6,7 @@
         model/             the best weights so far (pre-training: the last): model.safetensors, config.json
         last.ckpt          where to go on from; previous.ckpt the one before
         metrics.csv        one row an epoch
-        log.jsonl          one object an event: start, evaluation
+        log.jsonl          one object an event: start, epoch, evaluation
         bad_samples.jsonl  clips that could not be read (only where there are some)
         *.png, report.json, predictions.csv, ...
 
@@ -42,14 +42,23 @@ CHECKPOINT_FORMAT = 1
 CHECKPOINTS = ("last.ckpt", "last.ckpt.next", "previous.ckpt")
 """Newest first; `next` is whole where a run died between writing and renaming it."""
 OWN_FILES = (
-    *("config.yaml", "splits.csv", "metrics.csv", "log.jsonl", "bad_samples.jsonl", "failure.ckpt", *CHECKPOINTS),
+    *(
+        "config.yaml",
+        "splits.csv",
+        "metrics.csv",
+        "log.jsonl",
+        "bad_samples.jsonl",
+        "failure.ckpt",
+        "tracking.json",
+        *CHECKPOINTS,
+    ),
     *("report.json", "evaluation.json", "classification_report.txt", "confusion.json", "predictions.csv"),
     *("curves.png", "class_distribution.png", "confusion.png", "reconstruction.png", "augmentations.png"),
 )
 """What a run may write: all that `--overwrite` may remove."""
 COMMANDS: Mapping[type[AnyRecipe], str] = {Recipe: "train", PretrainingRecipe: "pretrain"}
 """Which command starts runs from which kind of recipe."""
-OWN_FOLDERS = ("model", ".model.old", ".model.new")
+OWN_FOLDERS = ("model", ".model.old", ".model.new", "tensorboard", "wandb")
 
 
 @dataclass
@@ -271,9 +280,15 @@ class Run:
         """Write metrics.csv, one row an epoch."""
         with files.write_whole(self.folder / "metrics.csv", "w") as table:
             if history:
-                writer = csv.DictWriter(table, list(history[0]), lineterminator="\n")
+                columns = dict.fromkeys(name for row in history for name in row)  # an older version wrote fewer
+                writer = csv.DictWriter(table, list(columns), lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(history)
+
+    def read_metrics(self) -> list[dict[str, float]]:
+        """Read the rows of metrics.csv; what an epoch did not measure is NaN."""
+        with (self.folder / "metrics.csv").open(encoding="utf-8", newline="") as table:
+            return [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(table)]
 
     def log(self, event: str, **values: Any) -> None:
         """Append one event to log.jsonl, on a line of its own even where the line before was cut off by a crash."""

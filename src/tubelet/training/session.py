@@ -25,6 +25,7 @@ from tubelet.training.feeding import Feeding
 from tubelet.training.interruption import Interruption
 from tubelet.training.loop import Totals, train_epoch
 from tubelet.training.optimizer import Schedule, make_optimizer, make_schedule
+from tubelet.training.pace import measure_pace
 from tubelet.training.preview import draw_augmentations
 from tubelet.training.progress import Listener, Silent
 from tubelet.training.ranks import ALONE, Ranks
@@ -209,8 +210,7 @@ class Session(ABC, Generic[R]):
             "lr": schedule.lr_at((progress.epoch + 1) * schedule.steps_per_epoch - 1),
             **{f"train_{name}": getattr(totals, name) for name in self.figures["train"]},
             **{f"val_{name}": getattr(held_out, name) if held_out else float("nan") for name in self.figures["val"]},
-            "wait_s": totals.wait_s,
-            "compute_s": totals.compute_s,
+            **measure_pace(totals, self.device),
         }
         progress.history.append(row)
         if self._is_best(held_out):
@@ -225,6 +225,7 @@ class Session(ABC, Generic[R]):
         if self.ranks.is_main:
             self.run.write_metrics(progress.history)
             draw_curves(progress.history, self.run.folder / "curves.png")
+        self._log("epoch", **row)
         self.listener.on_epoch(row)
 
     def _watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -20,7 +20,7 @@ from tubelet.training.opening import Asked, Place, hold_run, make_request, open_
 from tubelet.training.progress import QUIET, Listener
 from tubelet.training.trainer import Trainer
 
-__all__ = ["TrainResult", "train"]
+__all__ = ["TrainResult", "read_clips", "train"]
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,16 @@ def train(
     source = data.origin if isinstance(data, Manifest) else None if data is None else os.fspath(data)
 
     def read(recipe: Recipe) -> Manifest:
-        return data if isinstance(data, Manifest) else _open(recipe, listener)
+        return data if isinstance(data, Manifest) else read_clips(recipe, listener)
 
     asked = Asked(Recipe, source, Place(Path(runs), name, overwrite), recipe, wishes, resume)
     opened = open_run(asked, read, partial(resolve_recipe, on_choice=listener.on_remark), _settle)
-    with hold_run(opened):
+    with hold_run(opened, listener):
         trainer = Trainer(opened.run, opened.recipe, opened.manifest, listener, opened.ranks)
         trainer.execute(is_resumed=resume)
         report = opened.ranks.share(trainer.judge)
+        if report is not None:
+            trainer.listener.on_report(report)
     progress = trainer.progress
     best = progress.best if progress.best >= 0 else math.nan
     top1, mean_ap = best, math.nan
@@ -105,7 +107,8 @@ def _settle(recipe: Recipe, manifest: Manifest) -> Recipe:
     return replace(recipe, input=replace(recipe.input, mean=means, std=(deviation,)))
 
 
-def _open(recipe: Recipe, listener: Listener) -> Manifest:
+def read_clips(recipe: Recipe, listener: Listener) -> Manifest:
+    """Read the clips that a recipe names, with their splits."""
     return open_data(
         recipe.data.source,
         group_by=recipe.data.group_by,
