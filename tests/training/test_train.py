@@ -121,7 +121,8 @@ def test_two_runs_with_one_seed_are_equal_and_with_another_are_not(source, tmp_p
 def test_patience_ends_a_run_that_gets_no_better(source, tmp_path):
     recipe = make_tiny_recipe(source, epochs=30, patience=2)
     recipe = replace(recipe, optimizer=OptimizerRecipe(lr=1e-12))
-    folder = train(recipe=recipe, name="a", runs=tmp_path).folder
+    with pytest.warns(UserWarning, match="steps are too small for float32"):
+        folder = train(recipe=recipe, name="a", runs=tmp_path).folder
     with (folder / "metrics.csv").open() as table:
         assert 3 <= len(list(csv.DictReader(table))) < 10
 
