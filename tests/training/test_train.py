@@ -97,6 +97,19 @@ def test_the_last_partial_group_of_batches_moves_the_weights_too():
     assert any(not torch.equal(a, b) for a, b in zip(before, classifier.model.parameters(), strict=True))
 
 
+def test_an_epoch_counts_its_batches_where_nobody_says_how_many_there_are():
+    recipe, moves = Recipe(input=SPEC), []
+    for batches in (make_batches(3), iter(make_batches(3))):
+        classifier = make_classifier()
+        stepper = Stepper(
+            Classification(classifier, recipe), make_optimizer(classifier.model, recipe.optimizer), recipe
+        )
+        schedule = Schedule(recipe.optimizer, 0, 3)
+        totals = train_epoch(stepper, batches, schedule, on_step=lambda done, _: moves.append(done))
+        assert totals.seen == 24
+    assert moves == [1, 2, 3, 1, 2, 3]
+
+
 def test_a_loss_that_is_no_number_stops_before_the_weights_move():
     classifier = make_classifier()
     with torch.no_grad():
