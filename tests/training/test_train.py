@@ -98,6 +98,19 @@ def test_the_last_partial_group_of_batches_moves_the_weights_too():
     assert any(not torch.equal(a, b) for a, b in zip(before, classifier.model.parameters(), strict=True))
 
 
+def test_an_epoch_counts_its_batches_where_nobody_says_how_many_there_are():
+    recipe, moves = Recipe(input=SPEC), []
+    for batches in (make_batches(3), iter(make_batches(3))):
+        classifier = make_classifier()
+        stepper = Stepper(
+            Classification(classifier, recipe), make_optimizer(classifier.model, recipe.optimizer), recipe
+        )
+        schedule = Schedule(recipe.optimizer, 0, 3)
+        totals = train_epoch(stepper, batches, schedule, on_step=lambda done, _: moves.append(done))
+        assert totals.seen == 24
+    assert moves == [1, 2, 3, 1, 2, 3]
+
+
 def test_a_loss_that_is_no_number_stops_before_the_weights_move():
     classifier = make_classifier()
     with torch.no_grad():
@@ -122,7 +135,8 @@ def test_two_runs_with_one_seed_are_equal_and_with_another_are_not(source, tmp_p
 def test_patience_ends_a_run_that_gets_no_better(source, tmp_path):
     recipe = make_tiny_recipe(source, epochs=30, patience=2)
     recipe = replace(recipe, optimizer=OptimizerRecipe(lr=1e-12))
-    folder = train(recipe=recipe, name="a", runs=tmp_path).folder
+    with pytest.warns(UserWarning, match="steps are too small for float32"):
+        folder = train(recipe=recipe, name="a", runs=tmp_path).folder
     with (folder / "metrics.csv").open() as table:
         assert 3 <= len(list(csv.DictReader(table))) < 10
 

@@ -1,3 +1,62 @@
-"""Train: the loop, the optimizer, the run folder."""
+"""Train: the loop, the optimizer, the run folder.
 
-__all__: list[str] = []
+`tubelet.train` is the whole road. These are its pieces, for loops of your own; docs/training.md has one:
+
+    Classification   what is learned          Stepper             gradients, checked, then the weights move
+    Feeding          loaders of clips         train_epoch         all steps of an epoch
+    make_optimizer   what moves the weights   validate            loss and accuracy on held-out clips
+    make_schedule    how far, at each step    overfit_batch       can the model learn one batch by heart?
+                                              load_checkpoint     what a run stopped at
+
+Names are loaded on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tubelet.training.feeding import Feeding as Feeding
+    from tubelet.training.loop import Classification as Classification
+    from tubelet.training.loop import train_epoch as train_epoch
+    from tubelet.training.loop import validate as validate
+    from tubelet.training.optimizer import make_optimizer as make_optimizer
+    from tubelet.training.optimizer import make_schedule as make_schedule
+    from tubelet.training.overfitting import overfit_batch as overfit_batch
+    from tubelet.training.run import load_checkpoint as load_checkpoint
+    from tubelet.training.step import Stepper as Stepper
+
+_HOMES = {
+    "Classification": "loop",
+    "Feeding": "feeding",
+    "Stepper": "step",
+    "load_checkpoint": "run",
+    "make_optimizer": "optimizer",
+    "make_schedule": "optimizer",
+    "overfit_batch": "overfitting",
+    "train_epoch": "loop",
+    "validate": "loop",
+}
+
+__all__ = [
+    "Classification",
+    "Feeding",
+    "Stepper",
+    "load_checkpoint",
+    "make_optimizer",
+    "make_schedule",
+    "overfit_batch",
+    "train_epoch",
+    "validate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tubelet.training' has no attribute {name!r}")
+    value = getattr(import_module(f"tubelet.training.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

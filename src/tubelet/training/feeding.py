@@ -23,7 +23,7 @@ __all__ = ["Feeding", "prepare_training"]
 
 
 class Feeding:
-    """Make the loaders of a run.
+    """Make the loaders of a run; `order.start(epoch)` says where the next iteration begins.
 
     Args:
         recipe: how clips are read and varied.
@@ -33,7 +33,7 @@ class Feeding:
     """
 
     def __init__(
-        self, recipe: AnyRecipe, manifest: Manifest, ranks: Ranks, strata: Sequence[int] | None = None
+        self, recipe: AnyRecipe, manifest: Manifest, ranks: Ranks = ALONE, strata: Sequence[int] | None = None
     ) -> None:
         self.recipe = recipe
         self.manifest = manifest
@@ -68,8 +68,9 @@ class Feeding:
             decoder=self.recipe.data.decoder,
         )
 
-    def make_loaders(self, training_set: ClipDataset) -> tuple[ClipLoader, ClipLoader | None]:
+    def make_loaders(self, training_set: ClipDataset | None = None) -> tuple[ClipLoader, ClipLoader | None]:
         """Make the loader of the training clips, in `order`, and that of the validation clips where there are any."""
+        training_set = training_set or self.make_training_set()
         held_out = self.make_held_out("val")
         val_loader = None
         if len(held_out):

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -177,7 +177,7 @@ def train_epoch(
     batches: Iterable[Batch],
     schedule: Schedule,
     *,
-    num_batches: int,
+    num_batches: int | None = None,
     totals: Totals | None = None,
     epoch: int = 0,
     on_step: Callable[[int, Totals], None] = lambda _step, _totals: None,
@@ -190,7 +190,7 @@ def train_epoch(
         stepper: moves the weights after every `recipe.training.accumulate` batches, and after the last.
         batches: clips with labels; the first one counts as batch number `num_batches - len`.
         schedule: sets the learning rate before each move.
-        num_batches: batches of a whole epoch.
+        num_batches: batches of a whole epoch; needed only where `batches` are the rest of one.
         totals: what the epoch showed before it was interrupted.
         epoch: number of the epoch, from 0.
         on_step: called with the number of batches done after each move of the optimizer.
@@ -202,19 +202,23 @@ def train_epoch(
         TrainingError: a loss or gradient that is no number, or no memory.
 
     Example:
-        A loop of your own::
+        A loop of your own; docs/training.md has a whole one::
 
             stepper = Stepper(Classification(classifier, recipe), optimizer, recipe)
             for epoch in range(3):
-                order.start(epoch)
-                totals = train_epoch(stepper, loader, schedule, num_batches=len(order), epoch=epoch)
+                feeding.order.start(epoch)
+                totals = train_epoch(stepper, loader, schedule, epoch=epoch)
     """
     totals = totals or Totals()
+    if not isinstance(batches, Sized):
+        batches = list(batches)
+    left = len(batches)
+    num_batches = left if num_batches is None else num_batches
     every = stepper.recipe.training.accumulate
     steps_per_epoch = -(-num_batches // every)
     stepper.start_epoch(epoch)
     held: list[tuple[int, Batch]] = []
-    for number, batch in _timed(batches, totals, num_batches):
+    for number, batch in _timed(batches, totals, num_batches - left):
         started = time.perf_counter()
         totals.bad.extend(batch.bad)
         held.append((number, batch))
@@ -257,12 +261,10 @@ def _validate_multilabel(classifier: Classifier, batches: Iterable[Batch], preci
     return totals
 
 
-def _timed(batches: Iterable[Batch], totals: Totals, num_batches: int) -> Iterator[tuple[int, Batch]]:
-    """Number the batches from the end of the epoch backward, and add up how long each was waited for."""
-    known = list(batches) if not hasattr(batches, "__len__") else batches
-    first = num_batches - len(known)  # type: ignore[arg-type]
+def _timed(batches: Iterable[Batch], totals: Totals, first: int) -> Iterator[tuple[int, Batch]]:
+    """Number the batches from `first` on, and add up how long each was waited for."""
     started = time.perf_counter()
-    for number, batch in enumerate(known, first):
+    for number, batch in enumerate(batches, first):
         totals.wait_s += time.perf_counter() - started
         yield number, batch
         started = time.perf_counter()

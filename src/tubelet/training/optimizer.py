@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tubelet.errors import TrainingError
 from tubelet.models.depth import count_layers, list_layers
 from tubelet.recipes.optimization import OptimizerRecipe
 
@@ -22,9 +23,18 @@ def make_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Opt
     all in one pass (`fused`), in a third of the time of torch's default on a CPU. Checkpoints of runs that took the
     default say so, and those go on as they were.
 
+    Raises:
+        TrainingError: all parameters are frozen.
+
     Source: arXiv 1711.05101 (AdamW); the official BEiT for rates by layer.
     """
     groups = _group_parameters(model, recipe)
+    if not groups:
+        count = len(list(model.parameters()))
+        raise TrainingError(
+            f"cannot train the model - all of its {count} parameters are frozen - set requires_grad of those that are "
+            "to move."
+        )
     if recipe.name == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)

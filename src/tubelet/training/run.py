@@ -16,6 +16,7 @@ Every file is written under another name and renamed when whole; checkpoints car
 import csv
 import io
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -122,12 +123,20 @@ def _name_next(path: Path) -> Path:
     return path.with_name(f"{path.name}.next")
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint after checking its hash; only tensors and plain types are ever loaded.
+
+    Args:
+        path: `last.ckpt` or `previous.ckpt` of a run.
+
+    Returns:
+        On the CPU: the state dicts `model`, `optimizer`, `scaler` and `average` (None without one), `progress`, and the
+        `contract` that a run compares before it goes on.
 
     Raises:
         CheckpointError: missing, damaged, or of a newer format.
     """
+    path = Path(path)
     payload = files.read_sealed(path)
     try:
         checkpoint: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)

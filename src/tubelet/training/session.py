@@ -31,6 +31,7 @@ from tubelet.training.progress import Listener, Silent
 from tubelet.training.ranks import ALONE, Ranks
 from tubelet.training.run import Progress, Run
 from tubelet.training.step import Stepper, Task
+from tubelet.training.symptoms import Stillness, find_guessing
 from tubelet.video.decoders import DECODERS
 from tubelet.video.spec import InputSpec
 
@@ -82,13 +83,18 @@ class Session(ABC, Generic[R]):
         self.listener.on_start(self.run.folder, self.recipe, self.manifest, self.model)
         self._assemble(is_resumed=is_resumed)
         train_loader, val_loader = self._make_loaders()
+        stillness = Stillness(self.model, self.stepper.optimizer, self.recipe, steps, self.ranks)
         if self.ranks.is_main:
             self.run.write_metrics(self.progress.history)
         with self.interruption:
             try:
                 while not self.progress.is_done and self.progress.epoch < training.epochs:
+                    if self.progress.batch < feeding.num_batches:
+                        stillness.start_epoch(self.progress.epoch)
                     self._train_one_epoch(train_loader, schedule)
                     self._finish_epoch(val_loader, schedule)
+                    self._remark(stillness.describe())
+                    self._remark(find_guessing(self.recipe, self.manifest, self.progress.history))
             except Interrupted:
                 self._save()
                 self._log("interrupted", epoch=self.progress.epoch + 1, batch=self.progress.batch)
@@ -252,6 +258,12 @@ class Session(ABC, Generic[R]):
         loss_sum, correct, seen = self.ranks.sum_values([held_out.loss_sum, held_out.correct, held_out.seen])
         bad = [sample for part in self.ranks.gather(held_out.bad) for sample in part]
         return Totals(loss_sum, int(correct), int(seen), bad=bad)
+
+    def _remark(self, text: str) -> None:
+        """Say what the user should know, and write it down; nothing where there is no text."""
+        if text:
+            self._log("remark", text=text)
+            self.listener.on_remark(text)
 
     def _log(self, event: str, **values: Any) -> None:
         if self.ranks.is_main:

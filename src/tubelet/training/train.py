@@ -20,7 +20,7 @@ from tubelet.training.opening import Asked, Place, hold_run, make_request, open_
 from tubelet.training.progress import QUIET, Listener
 from tubelet.training.trainer import Trainer
 
-__all__ = ["TrainResult", "read_clips", "train"]
+__all__ = ["TrainResult", "open_clips", "settle_input", "train"]
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ def train(
     source = data.origin if isinstance(data, Manifest) else None if data is None else os.fspath(data)
 
     def read(recipe: Recipe) -> Manifest:
-        return data if isinstance(data, Manifest) else read_clips(recipe, listener)
+        return data if isinstance(data, Manifest) else open_clips(recipe, listener)
 
     asked = Asked(Recipe, source, Place(Path(runs), name, overwrite), recipe, wishes, resume)
-    opened = open_run(asked, read, partial(resolve_recipe, on_choice=listener.on_remark), _settle)
+    opened = open_run(asked, read, partial(resolve_recipe, on_choice=listener.on_remark), settle_input)
     with hold_run(opened, listener):
         trainer = Trainer(opened.run, opened.recipe, opened.manifest, listener, opened.ranks)
         trainer.execute(is_resumed=resume)
@@ -96,7 +96,7 @@ def train(
     return TrainResult(opened.run.folder, progress.best_epoch + 1, top1, report, opened.recipe.input.kind, mean_ap)
 
 
-def _settle(recipe: Recipe, manifest: Manifest) -> Recipe:
+def settle_input(recipe: Recipe, manifest: Manifest) -> Recipe:
     """State mean and deviation of features by the training clips where the recipe states none."""
     check_kind(manifest, recipe.input)
     if recipe.model.task != "auto":
@@ -107,8 +107,8 @@ def _settle(recipe: Recipe, manifest: Manifest) -> Recipe:
     return replace(recipe, input=replace(recipe.input, mean=means, std=(deviation,)))
 
 
-def read_clips(recipe: Recipe, listener: Listener) -> Manifest:
-    """Read the clips that a recipe names, with their splits."""
+def open_clips(recipe: Recipe, listener: Listener) -> Manifest:
+    """Open the clips that a recipe names, in its splits, and tell the listener how getting them goes."""
     return open_data(
         recipe.data.source,
         group_by=recipe.data.group_by,

@@ -34,7 +34,7 @@ from tubelet.training.checkpoints import FREE_FIELDS
 from tubelet.training.opening import fix_source
 from tubelet.training.progress import QUIET, Listener, Listeners
 from tubelet.training.run import CHECKPOINTS, Run
-from tubelet.training.train import read_clips, train
+from tubelet.training.train import open_clips, train
 from tubelet.training.trials import (
     Pruned,
     Reporter,
@@ -178,7 +178,7 @@ class _Study:
                 f"cannot begin search {str(folder)!r} - the folder holds something already - {remedies}choose another "
                 "--name."
             )
-        manifest = data if isinstance(data, Manifest) else read_clips(recipe, listener)
+        manifest = data if isinstance(data, Manifest) else open_clips(recipe, listener)
         if not manifest.select("val"):
             raise TrainingError(
                 f"cannot search with {manifest.origin} - it has no validation clips to compare trials on - give some a "
@@ -216,7 +216,7 @@ class _Study:
         source = os.fspath(data) if isinstance(data, str | os.PathLike) else None
         recipe = override(fix_source(read_config(folder / "recipe.yaml", Recipe), source), wishes)
         files.write_text(folder / "recipe.yaml", write_config(recipe))
-        manifest = data if isinstance(data, Manifest) else read_clips(recipe, listener)
+        manifest = data if isinstance(data, Manifest) else open_clips(recipe, listener)
         return cls(folder, apply_assignments(manifest, read_assignments(folder / "splits.csv")), search, listener)
 
     def _open_store(self) -> "optuna.Study":
