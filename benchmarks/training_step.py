@@ -50,7 +50,7 @@ from tubelet.models import create_model  # noqa: E402
 from tubelet.models.contract import find_card  # noqa: E402
 from tubelet.recipes.recipe import OptimizerRecipe, Recipe, TrainingRecipe  # noqa: E402
 from tubelet.training.loop import Classification, train_epoch  # noqa: E402
-from tubelet.training.optimizer import Schedule, make_optimizer  # noqa: E402
+from tubelet.training.optimizer import make_optimizer, make_schedule  # noqa: E402
 from tubelet.training.step import Stepper  # noqa: E402
 from tubelet.transforms.preparation import normalize  # noqa: E402
 
@@ -104,13 +104,13 @@ def make_step(
 ) -> Callable[[], object]:
     recipe = Recipe(
         input=classifier.input_spec,
-        optimizer=OptimizerRecipe(lr=LR, weight_decay=DECAY, clip_norm=CLIP_NORM),
+        optimizer=OptimizerRecipe(lr=LR, min_lr=LR, warmup_epochs=0, weight_decay=DECAY, clip_norm=CLIP_NORM),
         training=training,
     )
     classifier = deepcopy(classifier)
     classifier.model.to(device)
     stepper = Stepper(Classification(classifier, recipe), make_optimizer(classifier.model, recipe.optimizer), recipe)
-    schedule = Schedule(LR, LR, 0, 1)
+    schedule = make_schedule(recipe.optimizer, 1, 1)
     return partial(train_epoch, stepper, [batch], schedule, num_batches=1)
 
 
