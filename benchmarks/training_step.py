@@ -24,7 +24,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -52,7 +51,7 @@ from tubelet.models.contract import find_card  # noqa: E402
 from tubelet.recipes.optimization import OptimizerRecipe  # noqa: E402
 from tubelet.recipes.recipe import Recipe, TrainingRecipe  # noqa: E402
 from tubelet.training.loop import Classification, train_epoch  # noqa: E402
-from tubelet.training.optimizer import Schedule, make_optimizer  # noqa: E402
+from tubelet.training.optimizer import make_optimizer, make_schedule  # noqa: E402
 from tubelet.training.step import Stepper  # noqa: E402
 from tubelet.transforms.preparation import normalize  # noqa: E402
 
@@ -106,13 +105,13 @@ def make_step(
 ) -> Callable[[], object]:
     recipe = Recipe(
         input=classifier.input_spec,
-        optimizer=OptimizerRecipe(lr=LR, weight_decay=DECAY, clip_norm=CLIP_NORM),
+        optimizer=OptimizerRecipe(lr=LR, min_lr=LR, warmup_epochs=0, weight_decay=DECAY, clip_norm=CLIP_NORM),
         training=training,
     )
     classifier = deepcopy(classifier)
     classifier.model.to(device)
     stepper = Stepper(Classification(classifier, recipe), make_optimizer(classifier.model, recipe.optimizer), recipe)
-    schedule = Schedule(replace(recipe.optimizer, schedule="constant"), warmup_steps=0, total_steps=1)
+    schedule = make_schedule(recipe.optimizer, 1, 1)
     return partial(train_epoch, stepper, [batch], schedule, num_batches=1)
 
 
