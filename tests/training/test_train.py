@@ -293,7 +293,7 @@ def test_resuming_with_another_recipe_is_refused_and_names_the_field(small_run, 
 
 def test_python_and_the_command_line_start_from_the_same_recipe(tmp_path, monkeypatch):
     started = []
-    monkeypatch.setattr("tubelet.training.train._open", lambda recipe, listener: started.append(recipe) or 1 / 0)
+    monkeypatch.setattr("tubelet.training.train.open_clips", lambda recipe, listener: started.append(recipe) or 1 / 0)
     for arguments in ({"data": "moving-shapes"}, {"data": "clips", "model__name": "vivit_base_joint"}):
         with pytest.raises(ZeroDivisionError):
             train(**arguments, runs=tmp_path)
