@@ -168,6 +168,9 @@ def make_volumes(model: str = "i3d_nano") -> Recipe:
 MOTION: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "i3d_nano": MappingProxyType({}),
+        "vivit_nano_factorized_encoder": MappingProxyType(
+            {"input.height": 32, "input.width": 48, "optimizer.lr": 5e-4, "training.epochs": 20}
+        ),
     }
 )
 """For each model that learns motion from a few hundred clips, from scratch, where its recipe differs."""
