@@ -22,10 +22,12 @@ from tubelet.video.spec import InputSpec
 
 __all__ = [
     "FEATURES",
+    "MOTION",
     "MOVING_SHAPES",
     "VOLUMES",
     "make_features",
     "make_few_clips",
+    "make_motion",
     "make_moving_shapes",
     "make_moving_shapes_pretraining",
     "make_volumes",
@@ -162,6 +164,45 @@ def make_volumes(model: str = "i3d_nano") -> Recipe:
     return override(recipe, VOLUMES[model])
 
 
+MOTION: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "i3d_nano": MappingProxyType({}),
+        "vivit_nano_factorized_encoder": MappingProxyType(
+            {"input.height": 32, "input.width": 48, "optimizer.lr": 5e-4, "training.epochs": 20}
+        ),
+    }
+)
+"""For each model that learns motion from a few hundred clips, from scratch, where its recipe differs."""
+
+
+def make_motion(model: str = "i3d_nano") -> Recipe:
+    """Train a small model on a few hundred clips whose classes differ in motion, from scratch, on a CPU.
+
+    It sees differences of frames only, so that it cannot learn the training clips by their background, and the average
+    of its weights over the last steps is kept: so few clips are too few to choose an epoch by.
+
+    Args:
+        model: a name in `MOTION`.
+    """
+    recipe = Recipe(
+        data=DataRecipe(val_fraction=0.0, workers=0),
+        model=ModelRecipe(model),
+        input=InputSpec(frames=16, height=48, width=64, differences="only"),
+        augmentation=Augmentation(
+            crop_scale=(0.3, 1.0),
+            crop_ratio=(0.75, 1.333),
+            brightness=0.4,
+            contrast=0.4,
+            saturation=0.4,
+            erasing=0.25,
+            mixup=0.4,
+        ),
+        optimizer=OptimizerRecipe(lr=1e-3, warmup_epochs=2.0, ema=0.99),
+        training=TrainingRecipe(epochs=24, batch=16, keep="last"),
+    )
+    return override(recipe, MOTION[model])
+
+
 @register_recipe("few-clips/videomae_small")
 def make_few_clips() -> Recipe:
     """Fine-tune VideoMAE on some hundred clips from its weights for Kinetics-400: the default where nothing is named.
@@ -200,6 +241,7 @@ def _register() -> None:
     cases: tuple[tuple[str, Callable[[str], Recipe], Iterable[str]], ...] = (
         ("moving-shapes", make_moving_shapes, MOVING_SHAPES),
         ("volumes", make_volumes, VOLUMES),
+        ("motion", make_motion, MOTION),
         ("features", make_features, ("cnn_transformer_small", *FEATURES)),
     )
     for data, make, models in cases:
