@@ -152,6 +152,9 @@ class ScheduleRecipe:
     checkpointing: bool = False
     """Save memory: forget what happens inside a model's blocks and compute it again for the gradient, which stays the
     same; a step costs one more forward pass. For transformers and I3D."""
+    sharded: bool = False
+    """Share weights, gradients and optimizer state out over the processes (FSDP2), for models that do not fit into one
+    GPU; each step exchanges more. Needs several processes (`--devices 4`), and machines that share a disk."""
     save_every_steps: int = 200
     """Optimizer steps between checkpoints within an epoch; each epoch ends with one anyway."""
 
@@ -162,6 +165,11 @@ class ScheduleRecipe:
         if self.seed < 0 or self.patience < 0:
             raise ConfigError(
                 f"training.seed and patience cannot be negative - found {self.seed}, {self.patience} - give 0 or more."
+            )
+        if self.sharded and self.auto_microbatch:
+            raise ConfigError(
+                "training.auto_microbatch cannot be combined with training.sharded - all processes take batches in as "
+                "many parts as each other - set auto_microbatch to false, and a smaller batch with accumulate."
             )
 
 
