@@ -197,6 +197,19 @@ def test_every_model_has_the_same_gradients_when_it_is_shared_out():
 
 
 @pytest.mark.slow
+def test_the_check_of_a_gpu_can_be_tried_without_one():
+    command = [sys.executable, str(PROGRAM.parents[2] / "benchmarks" / "gpu_check.py")]
+    tried = [*command, "--device", "cpu", "--steps", "3", "--ways", "bf16", "fp16 sharded"]
+    done = subprocess.run(tried, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert [line.split("  ")[0] for line in done.stdout.splitlines()[2:]] == ["fp32", "bf16", "fp16 sharded"]
+    if not torch.cuda.is_available():
+        refused = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert refused.stderr.startswith("no GPU to check: cannot use device 'cuda'")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("sharded", [[], ["sharded"]])
 def test_what_fails_in_one_process_is_left_out_in_all_and_written_once(folder, sharded):
     name = f"bad{len(sharded)}"
