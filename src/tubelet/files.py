@@ -32,6 +32,7 @@ __all__ = [
     "recover_folder",
     "remove_leftovers",
     "replace_folder",
+    "sync_tree",
     "write_json",
     "write_sealed",
     "write_text",
@@ -217,7 +218,7 @@ def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     new.mkdir(parents=True)
     try:
         yield new
-        needed_bytes = _sync_tree(new)
+        needed_bytes = sync_tree(new)
     except BaseException as error:
         needed_bytes = sum(file.stat().st_size for file in new.rglob("*") if file.is_file())
         shutil.rmtree(new, ignore_errors=True)
@@ -299,7 +300,7 @@ def _side_names(final: Path) -> tuple[Path, Path]:
     return final.with_name(f".{final.name}.new"), final.with_name(f".{final.name}.old")
 
 
-def _sync_tree(folder: Path) -> int:
+def sync_tree(folder: Path) -> int:
     """Force everything below `folder` to the disk, and count its bytes."""
     total_bytes = 0
     for parent, _, names in os.walk(folder):

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from tubelet import list_models, load
 from tubelet.cli.launching import take_devices
 from tubelet.errors import ConfigError
 from tubelet.training.pace import PACE
@@ -21,7 +24,7 @@ from tubelet.training.replay import replay
 from tubelet.training.run import load_checkpoint
 from tubelet.video.synthetic import make_world
 
-LOST = 41
+LOST = 42
 """As in rank_runs.py."""
 PROGRAM = Path(__file__).with_name("rank_runs.py")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -30,7 +33,7 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("ranks")
-    make_world("speed", place / "world", clips={"train": 44, "val": 9}, frames=8, height=16, width=16)
+    make_world("speed", place / "world", clips={"train": 43, "val": 8}, frames=8, height=16, width=16)
     return place
 
 
@@ -40,10 +43,10 @@ def start(folder, name, processes, epochs=1, dropout=0.0, extra=()):
     return subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, env=environment, start_new_session=True)
 
 
-def finish(folder, name, processes, **options):
+def finish(folder, name, processes, *, fails=False, **options):
     with start(folder, name, processes, **options) as run:
         _, err = run.communicate(timeout=250)
-    assert run.returncode == 0, err[-3000:]
+    assert (run.returncode != 0) == fails, err[-3000:]
 
 
 def read_order(folder, name, processes):
@@ -139,19 +142,90 @@ def _list_ranks(folder):
 
 
 @pytest.mark.slow
-def test_what_fails_in_one_process_is_left_out_in_all_and_written_once(folder):
-    finish(folder, "bad", 2, extra=["poisoned"])
-    one, other = (torch.load(folder / f"bad-{rank}.pt", weights_only=True) for rank in (0, 1))
+def test_a_sharded_run_takes_the_steps_of_one_process(folder):
+    finish(folder, "alone", 1, epochs=5)
+    finish(folder, "shared", 2, epochs=5, extra=["sharded"])
+    assert read_order(folder, "alone", 1) == read_order(folder, "shared", 2)
+    one, two, other = (
+        torch.load(folder / f"{name}.pt", weights_only=True) for name in ("alone-0", "shared-0", "shared-1")
+    )
+    assert torch.equal(two, other)
+    difference = (one - two).abs()
+    print(f"step 1: {difference[0].max():.1e}; 20 steps: {(difference[19].norm() / one[19].norm()):.1e} of the norm")
+    assert float(difference[0].max()) <= 1e-6
+    assert float(difference[19].norm() / one[19].norm()) <= 1e-4
+    whole, gathered = (load(folder / name, device="cpu").model.state_dict() for name in ("alone", "shared"))
+    assert list(whole) == list(gathered)
+    assert all(torch.allclose(whole[name], gathered[name], atol=1e-4) for name in whole)
+    rows = [
+        (folder / name / "metrics.csv").read_text().splitlines()[-1].split(",")[:-2] for name in ("alone", "shared")
+    ]
+    assert list(map(float, rows[0])) == pytest.approx(list(map(float, rows[1])), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_sharded_run_that_dies_while_it_writes_ends_with_the_same_bits_and_goes_on_alone(folder):
+    finish(folder, "unbroken", 2, epochs=3, extra=["sharded"])
+    finish(folder, "broken", 2, epochs=3, extra=["sharded", "killed"], fails=True)
+    shards = folder / "broken" / "shards"
+    assert len(list(shards.iterdir())) == 3
+    assert load_checkpoint(folder / "broken" / "last.ckpt")["progress"]["epoch"] == 2
+    shutil.copytree(folder / "broken", folder / "left")
+    finish(folder, "broken", 2, epochs=3, extra=["sharded"])
+    assert len(list(shards.iterdir())) == 2
+    unbroken, broken = (_read_all(folder / name) for name in ("unbroken", "broken"))
+    assert len(unbroken) > 300
+    assert unbroken.keys() == broken.keys()
+    assert all(torch.equal(unbroken[name], broken[name]) for name in unbroken)
+    finish(folder, "left", 1, epochs=3, extra=["sharded"])
+    kept, other = (load(folder / name, device="cpu").model.state_dict() for name in ("unbroken", "left"))
+    assert all(torch.allclose(kept[name], other[name], atol=1e-4) for name in kept)
+
+
+def _read_all(run):
+    """Give all tensors of the last checkpoint, those of each process apart."""
+    shards = load_checkpoint(run / "last.ckpt")["shards"]
+    files = sorted((run / "shards" / shards["folder"]).iterdir())
+    return {(path.name, name): value for path in files for name, value in load_file(path).items()}
+
+
+@pytest.mark.slow
+def test_every_model_has_the_same_gradients_when_it_is_shared_out():
+    command = [*TORCHRUN, str(PROGRAM.with_name("sharded_models.py"))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=290, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(done.stdout.splitlines()) == len(list_models("*nano*"))
+
+
+@pytest.mark.slow
+def test_the_check_of_a_gpu_can_be_tried_without_one():
+    command = [sys.executable, str(PROGRAM.parents[2] / "benchmarks" / "gpu_check.py")]
+    tried = [*command, "--device", "cpu", "--steps", "3", "--ways", "bf16", "fp16 sharded"]
+    done = subprocess.run(tried, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert [line.split("  ")[0] for line in done.stdout.splitlines()[2:]] == ["fp32", "bf16", "fp16 sharded"]
+    if not torch.cuda.is_available():
+        refused = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert refused.stderr.startswith("no GPU to check: cannot use device 'cuda'")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [[], ["sharded"]])
+def test_what_fails_in_one_process_is_left_out_in_all_and_written_once(folder, sharded):
+    name = f"bad{len(sharded)}"
+    finish(folder, name, 2, extra=["poisoned", *sharded])
+    one, other = (torch.load(folder / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1))
     assert torch.equal(one, other)
     assert torch.equal(one[1], one[0])
     assert not torch.equal(one[2], one[1])
-    events = [json.loads(line) for line in (folder / "bad" / "log.jsonl").read_text().splitlines()]
+    events = [json.loads(line) for line in (folder / name / "log.jsonl").read_text().splitlines()]
     (failure,) = [event for event in events if event["event"] == "failure"]
     assert (failure["batch"], len(failure["clips"])) == (2, 3)
-    found = replay(folder / "bad")
+    found = replay(folder / name)
     assert found.is_healthy  # the fault was made up, and the clips are those of the second process
     assert found.clips == tuple(failure["clips"])
-    (lost,) = [json.loads(line) for line in (folder / "bad" / "bad_samples.jsonl").read_text().splitlines()]
+    (lost,) = [json.loads(line) for line in (folder / name / "bad_samples.jsonl").read_text().splitlines()]
     assert lost["index"] == LOST
 
 

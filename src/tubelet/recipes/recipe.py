@@ -155,6 +155,9 @@ class ScheduleRecipe:
     compile: bool = False
     """Translate the model with `torch.compile` first: minutes at the start, then shorter steps, above all on GPUs. A
     C++ compiler is needed; on GPUs Triton, too. Results differ by rounding. For clips of one size, not for features."""
+    sharded: bool = False
+    """Share weights, gradients and optimizer state out over the processes (FSDP2), for models that do not fit into one
+    GPU; each step exchanges more. Needs several processes (`--devices 4`), and machines that share a disk."""
     save_every_steps: int = 200
     """Optimizer steps between checkpoints within an epoch; each epoch ends with one anyway."""
 
@@ -165,6 +168,11 @@ class ScheduleRecipe:
         if self.seed < 0 or self.patience < 0:
             raise ConfigError(
                 f"training.seed and patience cannot be negative - found {self.seed}, {self.patience} - give 0 or more."
+            )
+        if self.sharded and self.auto_microbatch:
+            raise ConfigError(
+                "training.auto_microbatch cannot be combined with training.sharded - all processes take batches in as "
+                "many parts as each other - set auto_microbatch to false, and a smaller batch with accumulate."
             )
 
 

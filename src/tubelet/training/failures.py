@@ -4,11 +4,11 @@ failure.ckpt   the weights before the step, its clips and their names: `tubelet 
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tubelet import files
 from tubelet.data.dataset import Batch
@@ -17,6 +17,7 @@ from tubelet.errors import TrainingError
 from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.training.ranks import ALONE, Ranks
 from tubelet.training.run import Run
+from tubelet.training.sharding import gather_weights
 from tubelet.training.step import Failure
 
 __all__ = ["FAILURE_NAME", "MOST_IN_A_ROW", "FailurePolicy"]
@@ -67,7 +68,11 @@ class FailurePolicy:
         Raises:
             Failure: the recipe says so, or too many steps in a row failed.
         """
-        names = [name for part in self._ranks.gather(self._keep_evidence(failure, held)) for name in part]
+        # A gradient is that of all processes: the clips of the first stand for those of the others.
+        is_witness = failure.is_own and (failure.what == "loss" or self._ranks.is_main)
+        weights = gather_weights(self._model, keep=is_witness)
+        evidence = self._keep_evidence(failure, held, weights) if is_witness else []
+        names = [name for part in self._ranks.gather(evidence) for name in part]
         policy = self._recipe.training.on_failure
         advice = f"'tubelet replay {self._run.folder}' takes the step again and says where it went wrong"
         if policy == "raise":
@@ -87,13 +92,10 @@ class FailurePolicy:
             f"the step was {done}; {advice}"
         )
 
-    def _keep_evidence(self, failure: Failure, held: Sequence[tuple[int, Batch]]) -> list[str]:
-        """Write what the step needs to be taken again, and name its clips; nothing where it failed elsewhere.
-
-        A gradient is that of all processes: the clips of the first stand for those of the others.
-        """
-        if not failure.is_own or (failure.what != "loss" and not self._ranks.is_main):
-            return []
+    def _keep_evidence(
+        self, failure: Failure, held: Sequence[tuple[int, Batch]], weights: Mapping[str, Tensor]
+    ) -> list[str]:
+        """Write what the step needs to be taken again, and name its clips."""
         samples = self._manifest.select("train")
         batches: list[dict[str, Any]] = [
             {
@@ -110,7 +112,7 @@ class FailurePolicy:
         payload = io.BytesIO()
         torch.save(
             {
-                "model": self._model.state_dict(),
+                "model": weights,
                 "batches": batches,
                 "epoch": failure.epoch,
                 "rank": self._ranks.rank,

@@ -5,8 +5,9 @@ recipe -> clips -> encoder and decoder -> [ hide, predict, compare -> loss on he
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -186,15 +187,15 @@ class Pretrainer(Session[PretrainingRecipe]):
     def _validate(self, batches: Iterable[Batch]) -> Totals:
         return self.task.validate(batches)
 
-    def _keep(self, row: dict[str, float]) -> None:
-        model, spec = self.task.model, self.recipe.input
+    def _keep(self, row: dict[str, float], model: Any) -> None:
+        spec = self.recipe.input
         extra = {"kind": PRETRAINING, **describe_epoch(row)}
         write_model(self.run.model_path, model, model.config.to_dict(), spec, (), extra)
         if self.shown is None:
             self.shown = self._choose_shown()
         clips, names = self.shown
         if names:
-            draw_reconstruction(self.task, clips, names, self.run.folder / "reconstruction.png")
+            draw_reconstruction(replace(self.task, model=model), clips, names, self.run.folder / "reconstruction.png")
 
     def _choose_shown(self) -> tuple[Tensor, list[str]]:
         """Read a few clips from all over the held-out ones; from the training clips where none were held out."""

@@ -5,6 +5,7 @@
         splits.csv         which clip was in which split
         model/             the best weights so far (pre-training: the last): model.safetensors, config.json
         last.ckpt          where to go on from; previous.ckpt the one before
+        shards/            tensors of these, where the model is shared out over processes
         metrics.csv        one row an epoch
         log.jsonl          one object an event: start, epoch, evaluation
         bad_samples.jsonl  clips that could not be read (only where there are some)
@@ -34,12 +35,15 @@ from tubelet.errors import CheckpointError, ConfigError, TrainingError, name_nea
 from tubelet.recipes.pretraining import AnyRecipe, PretrainingRecipe
 from tubelet.recipes.recipe import Recipe
 from tubelet.training.loop import Totals
+from tubelet.training.shards import check_shards, remove_shards
 
 __all__ = ["Progress", "Run", "load_checkpoint", "save_checkpoint"]
 
 R = TypeVar("R", bound=AnyRecipe)
 
 CHECKPOINT_FORMAT = 1
+NEWEST_FORMAT = 2
+"""With shards; read, but written only where there are some."""
 CHECKPOINTS = ("last.ckpt", "last.ckpt.next", "previous.ckpt")
 """Newest first; `next` is whole where a run died between writing and renaming it."""
 OWN_FILES = (
@@ -59,7 +63,8 @@ OWN_FILES = (
 """What a run may write: all that `--overwrite` may remove."""
 COMMANDS: Mapping[type[AnyRecipe], str] = {Recipe: "train", PretrainingRecipe: "pretrain"}
 """Which command starts runs from which kind of recipe."""
-OWN_FOLDERS = ("model", ".model.old", ".model.new", "tensorboard", "wandb")
+SHARDS = "shards"
+OWN_FOLDERS = (SHARDS, "model", ".model.old", ".model.new", "tensorboard", "wandb")
 
 
 @dataclass
@@ -134,18 +139,24 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         `contract` that a run compares before it goes on.
 
     Raises:
-        CheckpointError: missing, damaged, or of a newer format.
+        CheckpointError: missing, damaged, in its shards too, or of a newer format.
     """
     path = Path(path)
+    checkpoint = _load(path)
+    check_shards(path.parent / SHARDS, checkpoint)
+    return checkpoint
+
+
+def _load(path: Path) -> dict[str, Any]:
     payload = files.read_sealed(path)
     try:
         checkpoint: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(f"cannot load {str(path)!r} - {error} - it is no checkpoint of tubelet.") from None
-    if checkpoint.get("format", 0) > CHECKPOINT_FORMAT:
+    if checkpoint.get("format", 0) > NEWEST_FORMAT:
         raise CheckpointError(
             f"cannot load {str(path)!r} - it has format {checkpoint['format']}, this version knows up to "
-            f"{CHECKPOINT_FORMAT} - upgrade tubelet."
+            f"{NEWEST_FORMAT} - upgrade tubelet."
         )
     return checkpoint
 
@@ -239,6 +250,11 @@ class Run:
         return self.folder / "splits.csv"
 
     @property
+    def shards_path(self) -> Path:
+        """The folder of what checkpoints of several processes hold."""
+        return self.folder / SHARDS
+
+    @property
     def checkpoint_path(self) -> Path:
         """Where to go on from."""
         return self.folder / "last.ckpt"
@@ -284,6 +300,14 @@ class Run:
         if remark:
             raise CheckpointError(f"cannot resume {str(self.folder)!r} - no intact checkpoint is left - start it anew.")
         return None, remark
+
+    def remove_unused_shards(self) -> None:
+        """Remove shards that no checkpoint names: of older ones, and of some that were never finished."""
+        kept: set[str] = set()
+        for path in (self.folder / name for name in CHECKPOINTS):
+            with suppress(CheckpointError):
+                kept.add(_load(path)["shards"]["folder"])
+        remove_shards(self.shards_path, kept)
 
     def write_metrics(self, history: Sequence[Mapping[str, float]]) -> None:
         """Write metrics.csv, one row an epoch."""

@@ -30,6 +30,7 @@ from tubelet.training.preview import draw_augmentations
 from tubelet.training.progress import Listener, Silent
 from tubelet.training.ranks import ALONE, Ranks
 from tubelet.training.run import Progress, Run
+from tubelet.training.sharding import Sharding, make_filler
 from tubelet.training.step import Stepper, Task
 from tubelet.training.symptoms import Stillness, find_guessing
 from tubelet.video.decoders import DECODERS
@@ -65,7 +66,8 @@ class Session(ABC, Generic[R]):
         torch.manual_seed(recipe.training.seed)
         self.task = self._make_task()
         self.feeding = self._make_feeding()
-        self.checkpoints = Checkpoints(run, recipe, manifest)
+        self.checkpoints = Checkpoints(run, recipe, manifest, ranks)
+        self.sharding: Sharding | None = None
 
     @property
     def model(self) -> nn.Module:
@@ -116,8 +118,8 @@ class Session(ABC, Generic[R]):
         """Measure the held-out clips."""
 
     @abstractmethod
-    def _keep(self, row: dict[str, float]) -> None:
-        """Write the weights, if they are worth it, at the end of an epoch."""
+    def _keep(self, row: dict[str, float], model: nn.Module) -> None:
+        """Write the weights, if they are worth it, at the end of an epoch; `model` has them whole."""
 
     def _assemble(self, *, is_resumed: bool) -> None:
         """Put together all that moves: as fresh or given weights begin, or as the last checkpoint left it."""
@@ -129,6 +131,7 @@ class Session(ABC, Generic[R]):
             self._log("weights", **asdict(report))
             self.listener.on_weights(report)
         make_ready = self._choose_moving()
+        self._shard()
         recipe, remark_on = self.recipe, self.listener.on_remark
         optimizer = make_optimizer(self.model, recipe.optimizer)
         average = WeightAverage(self.model, recipe.optimizer.ema) if recipe.optimizer.ema else None
@@ -150,11 +153,19 @@ class Session(ABC, Generic[R]):
             on_failure=policy.meet,
             on_remark=remark_on,
             make_ready=make_ready,
+            sharding=self.sharding,
         )
-        self.moving = Moving(self.model, optimizer, self.stepper.scaler, average)
+        shards = self.run.shards_path if recipe.training.sharded else None
+        self.moving = Moving(self.model, optimizer, self.stepper.scaler, average, shards)
         if checkpoint is not None:
             self.moving.load_state_dict(checkpoint)
             self.progress = Progress.from_plain(checkpoint["progress"])
+
+    def _shard(self) -> None:
+        """Share the model out over the processes, where the recipe wants it and there are some."""
+        if self.recipe.training.sharded and self.ranks.size > 1:
+            labels = len(self.manifest.classes) if self.manifest.task == "multilabel" else 0
+            self.sharding = Sharding(self.model, make_filler(self.recipe.input, labels), self.device, self.ranks)
 
     def _choose_moving(self) -> Callable[[int], None] | None:
         """Say which weights move in an epoch; None for all of them, always."""
@@ -203,6 +214,8 @@ class Session(ABC, Generic[R]):
         self._report_bad(totals.bad)
         with self._averaged():
             held_out = self._validate(self._watch(val_loader)) if val_loader is not None else None
+        if self.sharding is not None:
+            self.sharding.release()
         if held_out is not None:
             held_out = self._join(held_out)
             self._report_bad(held_out.bad)
@@ -221,9 +234,10 @@ class Session(ABC, Generic[R]):
         progress.history.append(row)
         if self._is_best(held_out):
             progress.best_epoch = progress.epoch
-        if self.ranks.is_main:
-            with self._averaged():
-                self._keep(row)
+        with self._averaged():
+            model = self.model if self.sharding is None else self.sharding.gather()
+            if self.ranks.is_main and model is not None:
+                self._keep(row, model)
         progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, Totals()
         patience = self.recipe.training.patience
         progress.is_done = 0 < patience <= progress.epoch - 1 - progress.best_epoch
@@ -239,6 +253,9 @@ class Session(ABC, Generic[R]):
         for batch in batches:
             if self.ranks.size == 1:
                 self._stop_if_asked()
+            if self.sharding is not None and not len(batch.labels):
+                with self.sharding.filling() as filler, torch.no_grad():
+                    self.task.compute_loss(filler)
             yield batch
 
     def _stop_if_asked(self) -> None:
@@ -298,8 +315,7 @@ class Session(ABC, Generic[R]):
         )
 
     def _save(self) -> None:
-        if self.ranks.is_main:
-            self.checkpoints.write(self.moving, self.progress)
+        self.checkpoints.write(self.moving, self.progress)
 
     def _roll_back(self) -> bool:
         """Put the weights of the last checkpoint back, and go on from here; tell whether there was one."""

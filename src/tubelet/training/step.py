@@ -20,6 +20,7 @@ from tubelet.recipes.pretraining import AnyRecipe
 from tubelet.training.averaging import WeightAverage
 from tubelet.training.compilation import compile_model
 from tubelet.training.ranks import ALONE, Ranks
+from tubelet.training.sharding import Sharding
 
 __all__ = ["Failure", "Outcome", "Stepper", "Task", "autocast", "seed_step"]
 
@@ -80,6 +81,7 @@ class Stepper:
             leave the step out.
         on_remark: told when clips are taken in smaller parts from now on.
         make_ready: called at the start of an epoch, such as to say which weights move in it.
+        sharding: how the model is shared out, where each process holds a part of it only.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Stepper:
         on_failure: Callable[[Failure, Sequence[tuple[int, Batch]]], None] = raise_failure,
         on_remark: Callable[[str], None] = lambda _text: None,
         make_ready: Callable[[int], None] | None = None,
+        sharding: Sharding | None = None,
     ) -> None:
         self.task = task
         self.optimizer = optimizer
@@ -102,6 +105,7 @@ class Stepper:
         self.on_failure = on_failure
         self.on_remark = on_remark
         self.make_ready = make_ready
+        self.sharding = sharding
         self.device = next(task.model.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.training.precision == "fp16")
         self._part = 0
@@ -158,7 +162,7 @@ class Stepper:
         while True:
             try:
                 with _explain_memory():
-                    own = [self._backward(number, batch, epoch) for number, batch in held if len(batch.labels)]
+                    own = [self._backward(number, batch, epoch) for number, batch in held]
                 break
             except _OutOfMemory as error:
                 self._forget(buffers)
@@ -191,19 +195,34 @@ class Stepper:
     def _backward(self, number: int, batch: Batch, epoch: int) -> Outcome:
         """Add the gradient of a batch, the sum over its clips, in as many parts as memory asks for."""
         seed_step(self.recipe.training.seed, epoch, number, self.ranks.rank)
+        if not len(batch.labels):
+            if self.sharding is not None:
+                with self.sharding.filling() as filler:
+                    self._learn(filler, 0.0, epoch, number)
+            return Outcome(0.0, 0, 0)
         total, right = 0.0, 0
         for part in split_batch(batch, self._part):
-            loss, correct = self.task.compute_loss(part)
-            value, count = float(loss.detach()), len(part.labels)
-            if not np.isfinite(value):
-                raise Failure("loss", value, epoch, number)
-            self.scaler.scale(loss * count).backward()  # type: ignore[no-untyped-call]
-            total, right = total + value * count, right + correct
+            value, correct = self._learn(part, len(part.labels), epoch, number)
+            total, right = total + value * len(part.labels), right + correct
         return Outcome(total, len(batch.labels), right)
+
+    def _learn(self, batch: Batch, weight: float, epoch: int, number: int) -> tuple[float, int]:
+        """Add the gradient of the average loss of clips, times a weight; return the loss and how many were right."""
+        loss, correct = self.task.compute_loss(batch)
+        value = float(loss.detach())
+        failed = not np.isfinite(value)
+        # Where the model is shared out all processes leave the step at once: none may wait for one that has left.
+        if self.sharding is not None and any(self.ranks.sum_values([failed])) and not failed:
+            raise Failure("loss in another process", float("nan"), epoch, number, is_own=False)
+        if failed:
+            raise Failure("loss", value, epoch, number)
+        self.scaler.scale(loss * weight).backward()  # type: ignore[no-untyped-call]
+        return value, correct
 
     def _finish_gradient(self, count: int, epoch: int, number: int) -> None:
         """Turn the sum of gradients over `count` clips into their mean, and clip its norm."""
-        self.ranks.sum_gradients(self.task.model)
+        if self.sharding is None:  # which adds them up by itself
+            self.ranks.sum_gradients(self.task.model)
         parameters = [parameter for parameter in self.task.model.parameters() if parameter.grad is not None]
         self.scaler.unscale_(self.optimizer)
         for parameter in parameters:

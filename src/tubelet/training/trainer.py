@@ -119,12 +119,12 @@ class Trainer(Session[Recipe]):
             self.progress.best, self.progress.best_loss = held_out.top1, held_out.loss
         return True
 
-    def _keep(self, row: dict[str, float]) -> None:
+    def _keep(self, row: dict[str, float], model: Any) -> None:
         if self.progress.best_epoch == self.progress.epoch:
-            classifier = self.classifier
             if self.recipe.finetuning.adapter_rank:
-                merged = merge_adapters(copy.deepcopy(classifier.model))
-                classifier = Classifier(merged, classifier.input_spec, classifier.classes, classifier.task)
+                model = merge_adapters(copy.deepcopy(model))
+            own = self.classifier
+            classifier = Classifier(model, own.input_spec, own.classes, own.task)
             classifier.save(self.run.model_path, describe_epoch(row))
 
 
