@@ -81,7 +81,7 @@ def _poison(rank: str) -> None:
     learn, compute_loss, read = Stepper._learn, Classification.compute_loss, ClipDataset._read
     is_poisoned = False
 
-    def fail(self: Stepper, batch: Batch, weight: float, epoch: int, number: int) -> tuple[float, int]:
+    def fail(self: Stepper, batch: Batch, weight: int, epoch: int, number: int) -> tuple[float, int]:
         nonlocal is_poisoned
         is_poisoned = (rank, epoch, number) == ("1", 0, 1)
         return learn(self, batch, weight, epoch, number)

@@ -198,7 +198,7 @@ class Stepper:
         if not len(batch.labels):
             if self.sharding is not None:
                 with self.sharding.filling() as filler:
-                    self._learn(filler, 0.0, epoch, number)
+                    self._learn(filler, 0, epoch, number)
             return Outcome(0.0, 0, 0)
         total, right = 0.0, 0
         for part in split_batch(batch, self._part):
@@ -206,7 +206,7 @@ class Stepper:
             total, right = total + value * len(part.labels), right + correct
         return Outcome(total, len(batch.labels), right)
 
-    def _learn(self, batch: Batch, weight: float, epoch: int, number: int) -> tuple[float, int]:
+    def _learn(self, batch: Batch, weight: int, epoch: int, number: int) -> tuple[float, int]:
         """Add the gradient of the average loss of clips, times a weight; return the loss and how many were right."""
         loss, correct = self.task.compute_loss(batch)
         value = float(loss.detach())
