@@ -138,3 +138,21 @@ def test_a_recipe_takes_two_steps_and_goes_on(name, tmp_path):
     assert last["progress"]["epoch"] == 2
     moved = [key for key, value in first["model"].items() if not torch.equal(value, last["model"][key])]
     assert moved
+
+
+def test_crops_of_papers_are_as_large_as_theirs():
+    """The side of a square crop, as a share of the short side of a picture of 4 by 3."""
+    sides = {
+        "kinetics400/timesformer": (224 / 320, 224 / 256),
+        "kinetics400/timesformer_hr": (448 / 512, 1.0),
+        "kinetics400/vivit": (224 / 256 / 1.33, 224 / 256 / 0.9),
+        "kinetics400/videomae_pretraining": (0.66, 1.0),
+    }
+    for name, wanted in sides.items():
+        shares = RECIPES[name].make().augmentation.crop_scale
+        assert [(share * 4 / 3) ** 0.5 for share in shares] == pytest.approx(wanted), name
+
+
+def test_a_large_vivit_has_as_many_blocks_over_moments_as_the_one_whose_result_is_stated():
+    for name in ("kinetics400/vivit_large", "kinetics600/vivit_large"):
+        assert RECIPES[name].make().model.changes["temporal_depth"] == 24

@@ -14,7 +14,7 @@ from tubelet.classifier import Classifier
 from tubelet.config import override
 from tubelet.data.dataset import Batch
 from tubelet.data.loader import EpochOrder
-from tubelet.errors import ConfigError, TrainingError
+from tubelet.errors import CheckpointError, ConfigError, TrainingError
 from tubelet.models import create_model
 from tubelet.models.adapters import AdaptedLinear, add_adapters, merge_adapters
 from tubelet.prediction.load import load
@@ -24,6 +24,7 @@ from tubelet.training.finetuning import Freezing
 from tubelet.training.loop import Classification, MultilabelClassification, compute_weighted_loss
 from tubelet.training.progress import Quiet
 from tubelet.training.run import load_checkpoint
+from tubelet.training.teacher import load_teacher
 from tubelet.training.train import train
 from tubelet.training.trainer import weigh_classes
 from tubelet.video.spec import InputSpec
@@ -212,6 +213,21 @@ def test_a_teacher_of_other_classes_or_clips_is_refused_before_the_run(source, s
     ):
         train(recipe=recipe, name="short", runs=tmp_path, input__frames=4)
     assert not (tmp_path / "short").exists()
+    own = load(small_run)
+    slower = Classifier(own.model, replace(own.input_spec, stride=3), own.classes, own.task)
+    with pytest.raises(
+        TrainingError, match=r"looks at clips with input.stride 1, this recipe has 3 - set input.stride"
+    ):
+        load_teacher(recipe, slower)
     other = make_tiny_recipe("moving-shapes")
     with pytest.raises(TrainingError, match=r"it knows .*, and the clips have"):
         train(recipe=override(other, {"loss.teacher": os.fspath(small_run)}), name="other", runs=tmp_path)
+
+
+@pytest.mark.parametrize(("teacher", "error"), [("taught", TrainingError), ("none", CheckpointError)])
+def test_a_run_that_is_replaced_stays_where_its_teacher_would_be_lost_or_is_missing(teacher, error, source, tmp_path):
+    recipe = make_tiny_recipe(source)
+    folder = train(recipe=recipe, name="taught", runs=tmp_path, training__epochs=1).folder
+    with pytest.raises(error, match="choose another --name" if error is TrainingError else "no such folder"):
+        train(recipe=recipe, name="taught", runs=tmp_path, overwrite=True, loss__teacher=os.fspath(tmp_path / teacher))
+    assert load(folder).classes

@@ -14,9 +14,11 @@ from tubelet.recipes.recipe import DataRecipe, ModelRecipe, Recipe, TrainingReci
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "make_timesformer", "make_videomae", "make_vivit"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "USUAL_SHAPE", "make_timesformer", "make_videomae", "make_vivit"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+USUAL_SHAPE = 3 / 4
+"""Height over width of a usual video: authors state square crops by the short side, recipes by the area."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class ViViTCase:
     model: str = "vivit_base_factorized_encoder"
     size: tuple[int, int] = (256, 224)
     """Short side and crop."""
+    temporal_depth: int = 4
+    """Blocks over moments, where the model has any."""
     is_strong: bool = False
     """On motion: no colors, RandAugment, drop path, smoothing and MixUp instead."""
 
@@ -40,8 +44,12 @@ _LARGE = "vivit_large_factorized_encoder"
 VIVIT = {
     "kinetics400/vivit": ViViTCase("kinetics400", "78.4 with 4x3 views", 0.05, 30),
     "kinetics400/vivit_joint": ViViTCase("kinetics400", "79.9 with 4x3 views", 0.1, 30, model="vivit_base_joint"),
-    "kinetics400/vivit_large": ViViTCase("kinetics400", "80.3 with 4x3 views", 0.1, 30, model=_LARGE),
-    "kinetics600/vivit_large": ViViTCase("kinetics600", "81.6 with 4x3 views", 0.05, 30, model=_LARGE),
+    "kinetics400/vivit_large": ViViTCase(
+        "kinetics400", "80.3 with 4x3 views", 0.1, 30, model=_LARGE, temporal_depth=24
+    ),
+    "kinetics600/vivit_large": ViViTCase(
+        "kinetics600", "81.6 with 4x3 views", 0.05, 30, model=_LARGE, temporal_depth=24
+    ),
     "something-v2/vivit": ViViTCase(
         "something-v2",
         "65.4 for a base model in the paper's ablation",
@@ -53,6 +61,7 @@ VIVIT = {
     ),
 }
 """By name of the recipe."""
+VIVIT_ON_MOTION = "Begin with a ViViT for Kinetics-400, such as a run of `kinetics400/vivit`: --weights RUN."
 
 
 def make_vivit(name: str) -> Recipe:
@@ -62,14 +71,15 @@ def make_vivit(name: str) -> Recipe:
         name: in `VIVIT`.
 
     Differences: the jitter of height and width, 0.9 to 1.33 each before a crop, is drawn as a crop of that range of
-    areas and ratios; RandAugment has torchvision's pool of operations.
+    areas, shares of a picture of 4 by 3, and ratios; RandAugment has torchvision's pool of operations.
 
     Source: arXiv 2103.15691, table 7, and the official configurations.
     """
     case = VIVIT[name]
     short, side = case.size
     jittered = Augmentation(
-        crop_scale=((side / (1.33 * short)) ** 2, (side / (0.9 * short)) ** 2), crop_ratio=(0.9 / 1.33, 1.33 / 0.9)
+        crop_scale=(USUAL_SHAPE * (side / (1.33 * short)) ** 2, USUAL_SHAPE * (side / (0.9 * short)) ** 2),
+        crop_ratio=(0.9 / 1.33, 1.33 / 0.9),
     )
     if case.is_strong:
         varied = replace(jittered, policy="randaugment", policy_ops=2, policy_magnitude=20.0, mixup=0.3)
@@ -77,9 +87,12 @@ def make_vivit(name: str) -> Recipe:
         varied = replace(
             jittered, brightness=0.125, contrast=0.4, saturation=0.4, hue=0.2, color_chance=0.8, grayscale=0.1
         )
+    changes: dict[str, int | float] = {"drop_path": 0.3} if case.is_strong else {}
+    if case.temporal_depth != 4:
+        changes["temporal_depth"] = case.temporal_depth
     return Recipe(
         data=DataRecipe(source=case.data, workers=8),
-        model=ModelRecipe(case.model, changes={"drop_path": 0.3} if case.is_strong else {}),
+        model=ModelRecipe(case.model, changes=changes),
         input=InputSpec(
             frames=32,
             height=side,
@@ -111,11 +124,15 @@ class TimeSformerCase:
     rate_fps: float
     """0: spread over the whole video."""
     side: int = 224
+    short_sides: tuple[int, int] = (256, 320)
+    """Least and greatest short side that a picture is scaled to before a crop."""
 
 
 TIMESFORMER = {
     "kinetics400/timesformer": TimeSformerCase("kinetics400", "78.0 with 1x3 views", "base", 8, 0.9375),
-    "kinetics400/timesformer_hr": TimeSformerCase("kinetics400", "79.7 with 1x3 views", "hr", 16, 1.875, 448),
+    "kinetics400/timesformer_hr": TimeSformerCase(
+        "kinetics400", "79.7 with 1x3 views", "hr", 16, 1.875, side=448, short_sides=(448, 512)
+    ),
     "kinetics400/timesformer_large": TimeSformerCase("kinetics400", "80.7 with 1x3 views", "large", 96, 7.5),
     "kinetics600/timesformer": TimeSformerCase("kinetics600", "79.1 with 1x3 views", "base", 8, 0.9375),
     "something-v2/timesformer": TimeSformerCase("something-v2", "59.5 with 1x3 views", "base", 8, 0.0),
@@ -129,12 +146,13 @@ def make_timesformer(name: str) -> Recipe:
     Args:
         name: in `TIMESFORMER`.
 
-    Differences: vectors are not decayed; on Something-Something frames are spread over the whole video and the channels
-    keep their order.
+    Differences: vectors are not decayed; crops are drawn as shares of a picture of 4 by 3; on Something-Something
+    frames are spread over the whole video and the channels keep their order.
 
     Source: arXiv 2102.05095, appendix A, and the official configurations.
     """
     case = TIMESFORMER[name]
+    least, greatest = case.short_sides
     spec = InputSpec(frames=case.frames, height=case.side, width=case.side, mean=(0.45,), std=(0.225,))
     if case.rate_fps:
         spec = replace(spec, sampling="dense", rate_fps=case.rate_fps, convention="slowfast")
@@ -143,7 +161,8 @@ def make_timesformer(name: str) -> Recipe:
         model=ModelRecipe(f"timesformer_{case.model}_divided"),
         input=spec,
         augmentation=Augmentation(
-            horizontal_flip=0.0 if case.data == "something-v2" else 0.5, crop_scale=((224 / 320) ** 2, (224 / 256) ** 2)
+            horizontal_flip=0.0 if case.data == "something-v2" else 0.5,
+            crop_scale=(USUAL_SHAPE * (case.side / greatest) ** 2, USUAL_SHAPE * (case.side / least) ** 2),
         ),
         optimizer=OptimizerRecipe(
             name="sgd",
@@ -264,7 +283,8 @@ def _register() -> None:
     for make, cases in ((make_vivit, VIVIT), (make_timesformer, TIMESFORMER), (make_videomae, VIDEOMAE)):
         family, begin = begins[make]
         for name, case in cases.items():
-            text = f"Fine-tune {family} on {case.data} as its authors do.\n\nResult: {case.result} (theirs). {begin}"
+            start = VIVIT_ON_MOTION if name == "something-v2/vivit" else begin
+            text = f"Fine-tune {family} on {case.data} as its authors do.\n\nResult: {case.result} (theirs). {start}"
             register_recipe(name, text)(partial(make, name))
 
 

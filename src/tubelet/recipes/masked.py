@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 
-from tubelet.recipes.finetuning import IMAGENET_MEAN, IMAGENET_STD
+from tubelet.recipes.finetuning import IMAGENET_MEAN, IMAGENET_STD, USUAL_SHAPE
 from tubelet.recipes.listing import register_recipe
 from tubelet.recipes.pretraining import (
     PretrainingData,
@@ -45,7 +45,8 @@ def make_masked(name: str) -> PretrainingRecipe:
     Args:
         name: in `CASES`.
 
-    Differences: crops of four scales at 13 places are drawn as crops of that range of areas and ratios, anywhere.
+    Differences: crops of four scales of the short side at 13 places, whose sides differ by one scale at most, are drawn
+    as crops of that range of areas and ratios, anywhere; areas are shares of a picture of 4 by 3.
 
     Source: arXiv 2203.12602, table 9, and the official scripts, which never flip.
     """
@@ -56,7 +57,11 @@ def make_masked(name: str) -> PretrainingRecipe:
         input=InputSpec(
             sampling="dense", stride=case.stride, convention="videomae", mean=IMAGENET_MEAN, std=IMAGENET_STD
         ),
-        augmentation=Augmentation(horizontal_flip=0.0, crop_scale=(0.43, 1.0), crop_ratio=(0.75, 1.333)),
+        augmentation=Augmentation(
+            horizontal_flip=0.0,
+            crop_scale=(USUAL_SHAPE * 0.66**2, USUAL_SHAPE),
+            crop_ratio=(0.75 / 0.875, 0.875 / 0.75),
+        ),
         optimizer=PretrainingOptimizer(
             lr=case.lr, base_batch=256, clip_norm=0.0, warmup_epochs=40.0, warmup_lr=1e-6, min_lr=1e-5
         ),

@@ -1,7 +1,7 @@
 """State which leaves of a recipe a search varies, and how far.
 
 optimizer.lr: {low: 1e-5, high: 1e-2, log: true}
-optimizer.label_smoothing: {low: 0.0, high: 0.2}
+loss.label_smoothing: {low: 0.0, high: 0.2}
 training.batch: [8, 16, 32]
 augmentation.crop_scale: [[0.3, 1.0], [0.8, 1.0]]
 """
@@ -121,7 +121,7 @@ OPTIMIZATION: Mapping[str, Range | Choices] = MappingProxyType(
     {
         "optimizer.lr": Range(1e-4, 3e-3, log=True),
         "optimizer.weight_decay": Range(1e-3, 0.3, log=True),
-        "optimizer.label_smoothing": Range(0.0, 0.2),
+        "loss.label_smoothing": Range(0.0, 0.2),
     }
 )
 """What is varied of any training, unless a file says otherwise."""

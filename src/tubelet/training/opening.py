@@ -15,6 +15,7 @@ from tubelet.data.manifest import Manifest
 from tubelet.errors import TrainingError, TubeletError
 from tubelet.models.published import find_published
 from tubelet.models.weights.source import find_weights
+from tubelet.prediction.load import find_model, find_remote
 from tubelet.recipes.pretraining import PretrainingRecipe
 from tubelet.recipes.recipe import DataRecipe, Recipe
 from tubelet.recipes.resolution import read_stated
@@ -204,7 +205,18 @@ def _fix_place(place: str) -> str:
 
 
 def _check_weights(recipe: Recipe | PretrainingRecipe, folder: Path) -> None:
-    """Find the weights to start from while an earlier run of that name still stands: replacing it would remove them."""
+    """Find the weights to start from while an earlier run of that name still stands: replacing it would remove them.
+
+    Raises:
+        TrainingError: they, or those of a teacher, lie in that run.
+        CheckpointError: there are none.
+    """
+    teacher = recipe.loss.teacher if isinstance(recipe, Recipe) else ""
+    if teacher and find_remote(teacher) is None and find_model(teacher).resolve().is_relative_to(folder.resolve()):
+        raise TrainingError(
+            f"cannot start run {str(folder)!r} with {teacher!r} for a teacher - it lies in the run that would be "
+            "replaced - choose another --name."
+        )
     source = recipe.model.source
     if not source:
         return

@@ -10,7 +10,7 @@ parts costs no further exchange. Only rank 0 writes.
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 TIMEOUT_S = 600
 """Seconds that one rank waits for the others before the run ends."""
+PATIENCE_S = 7 * 24 * 3600
+"""Seconds that they wait for what rank 0 does alone: it may fetch a data set, or evaluate hours of video."""
 _PIECE_NUMEL = 16_000_000
 
 
@@ -39,6 +41,8 @@ class Ranks:
     """Processes in all."""
     local_rank: int = 0
     """This process among those of its machine: the number of its device."""
+    patient: Any = None
+    """The same processes as a group that waits for `PATIENCE_S`."""
 
     @property
     def is_main(self) -> bool:
@@ -106,7 +110,7 @@ class Ranks:
                 parcel[0] = make()
             except TubeletError as error:
                 parcel[1] = error
-        dist.broadcast_object_list(parcel, src=0)
+        dist.broadcast_object_list(parcel, src=0, group=self.patient)
         if parcel[1] is not None:
             raise parcel[1]
         made: T = parcel[0]
@@ -139,7 +143,7 @@ def join_ranks(device: str = "auto") -> Ranks:
         torch.cuda.set_device(ranks.local_rank)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if uses_gpu else "gloo", timeout=timedelta(seconds=TIMEOUT_S))
-    return ranks
+    return replace(ranks, patient=dist.new_group(backend="gloo", timeout=timedelta(seconds=PATIENCE_S)))
 
 
 def _cut(gradients: Sequence[Tensor]) -> list[list[Tensor]]:

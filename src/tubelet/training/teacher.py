@@ -7,7 +7,7 @@ from tubelet.recipes.recipe import Recipe
 
 __all__ = ["load_teacher"]
 
-ALIKE = ("kind", "frames", "height", "width", "channels", "sampling")
+ALIKE = ("kind", "frames", "height", "width", "channels", "sampling", "stride", "rate_fps", "window", "spacing_mm")
 """What of the input contract must be the same, so that both see the same clips; each normalizes them by itself."""
 
 
