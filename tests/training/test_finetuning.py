@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - PyTorch's own name for it
 from small_run import make_tiny_recipe
 from tubelet.classifier import Classifier
 from tubelet.config import override
+from tubelet.data.catalogue import open_data
 from tubelet.data.dataset import Batch
 from tubelet.data.loader import EpochOrder
 from tubelet.errors import CheckpointError, ConfigError, TrainingError
@@ -19,7 +20,7 @@ from tubelet.models import create_model
 from tubelet.models.adapters import AdaptedLinear, add_adapters, merge_adapters
 from tubelet.prediction.load import load
 from tubelet.recipes.optimization import FinetuningRecipe, LossRecipe
-from tubelet.recipes.recipe import Recipe
+from tubelet.recipes.recipe import Recipe, TrainingRecipe
 from tubelet.training.finetuning import Freezing
 from tubelet.training.loop import Classification, MultilabelClassification, compute_weighted_loss
 from tubelet.training.progress import Quiet
@@ -187,8 +188,9 @@ def test_a_teacher_draws_the_answers_to_its_own(kind):
     batch = make_batch()
     if task == "multilabel":
         batch = replace(batch, labels=F.one_hot(batch.labels, 3).bool())
-    alone = kind(learner, Recipe(input=SPEC)).compute_loss(batch)[0]
-    recipe = Recipe(input=SPEC, loss=LossRecipe(teacher="there", teacher_share=1.0, temperature=1.0))
+    exact = TrainingRecipe(precision="fp32")
+    alone = kind(learner, Recipe(input=SPEC, training=exact)).compute_loss(batch)[0]
+    recipe = Recipe(input=SPEC, training=exact, loss=LossRecipe(teacher="there", teacher_share=1.0, temperature=1.0))
     same = kind(teacher, recipe, teacher=teacher).compute_loss(batch)[0]
     torch.testing.assert_close(same.detach(), torch.tensor(0.0), rtol=0, atol=1e-6)
     taught = kind(learner, recipe, teacher=teacher).compute_loss(batch)[0].detach()
@@ -231,3 +233,20 @@ def test_a_run_that_is_replaced_stays_where_its_teacher_would_be_lost_or_is_miss
     with pytest.raises(error, match="choose another --name" if error is TrainingError else "no such folder"):
         train(recipe=recipe, name="taught", runs=tmp_path, overwrite=True, loss__teacher=os.fspath(tmp_path / teacher))
     assert load(folder).classes
+
+
+def test_what_contradicts_itself_is_refused_before_the_run(source, small_run, tmp_path):
+    plateau = {"optimizer.schedule": "plateau", "data.val_fraction": 0.0}
+    clips = open_data(source)
+    clips = replace(clips, samples=clips.select("train"))
+    with pytest.raises(TrainingError, match=r"lower the rate by validation clips - .* has none"):
+        train(clips, recipe=override(make_tiny_recipe(source), plateau), name="flat", runs=tmp_path)
+    assert not (tmp_path / "flat").exists()
+    with pytest.raises(TrainingError, match=r"found both wishes - leave --overwrite out"):
+        train(name=small_run.name, runs=small_run.parent, resume=True, overwrite=True)
+
+
+def test_a_head_that_moves_alone_to_the_end_is_pointed_out(source, tmp_path):
+    recipe = override(make_tiny_recipe(source), {"finetuning.head_epochs": 2, "training.epochs": 2})
+    with pytest.warns(UserWarning, match=r"the head alone moves in all 2 epochs"):
+        train(recipe=recipe, name="head", runs=tmp_path)

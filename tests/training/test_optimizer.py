@@ -42,6 +42,13 @@ def test_rates_by_layer_are_those_of_the_official_fine_tuning():
     assert {group["lr"] for group in optimizer.param_groups} == {group["lr_scale"] for group in optimizer.param_groups}
 
 
+def test_a_model_whose_blocks_begin_at_the_pixels_has_them_for_an_embedding():
+    model = create_model("i3d_nano", 3)
+    layers = list_layers(model)
+    assert min(layers.values()) == 0
+    assert layers["head.weight"] == count_layers(model) - 1
+
+
 @pytest.mark.parametrize("decay", [1.0, 0.7])
 def test_decay_touches_matrices_only(decay):
     optimizer = make_optimizer(make_model(), OptimizerRecipe(weight_decay=0.3, layer_decay=decay))
@@ -102,6 +109,7 @@ def test_a_constant_rate_stays_after_its_warmup():
     ("changes", "words"),
     [
         ({"name": "sgd", "momentum": 1.0}, "optimizer.momentum is a share below 1 - found 1.0"),
+        ({"lr": float("inf")}, "positive and finite - found inf"),
         ({"layer_decay": 0.0}, "optimizer.layer_decay is a factor above 0"),
         ({"schedule": "step"}, r"belong together - found \(\) with optimizer.schedule step"),
         ({"milestones": (3.0,)}, "belong together"),

@@ -55,7 +55,7 @@ def list_fields(pattern: str = "*", *, pretraining: bool = False, json: bool = F
     Parameters
     ----------
     pattern: str
-        Which of them, such as 'optimizer.*' or '*lr*'.
+        Which of them, such as 'optimizer.*'.
     pretraining: bool
         Those of a pre-training.
     json: bool

@@ -34,12 +34,13 @@ def list_layers(model: nn.Module) -> dict[str, int]:
         number = next((number for number, prefix in enumerate(blocks, 1) if name.startswith(prefix)), 0)
         passed = number or passed
         layers[name] = number or (last if passed == len(blocks) > 0 else passed)
-    return layers
+    first = min(layers.values())  # where blocks begin at the pixels, the first of them is the embedding
+    return {name: layer - first for name, layer in layers.items()}
 
 
 def count_layers(model: nn.Module) -> int:
     """Count the layers that `list_layers` tells apart."""
-    return len(_list_blocks(model)) + 2
+    return max(list_layers(model).values()) + 1
 
 
 def _list_blocks(model: nn.Module) -> list[str]:

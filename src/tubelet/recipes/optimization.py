@@ -50,8 +50,8 @@ class OptimizerRecipe:
     validated and kept; 0.999 is usual, 0 is off."""
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ConfigError(f"optimizer.lr must be positive - found {self.lr} - 1e-3 or 1e-4 are usual.")
+        if not 0 < self.lr < float("inf"):
+            raise ConfigError(f"optimizer.lr must be positive and finite - found {self.lr} - 1e-3 or 1e-4 are usual.")
         least = ("weight_decay", "clip_norm", "min_lr", "warmup_lr", "warmup_epochs", "base_batch")
         wrong = [name for name in least if getattr(self, name) < 0]
         if wrong:

@@ -162,6 +162,8 @@ def _go_on(asked: Asked[R], read: Read[R]) -> Opened[R]:
     """
     if asked.place.name is None:
         raise TrainingError("cannot resume - no run was named - say which one with --name.")
+    if asked.place.overwrite:
+        raise TrainingError("cannot resume a run that is to be replaced - found both wishes - leave --overwrite out.")
     run = Run.open(asked.place.runs / asked.place.name)
     run.recover()
     recipe = fix_source(_keep_recipe(run, asked.kind, asked.wishes), asked.source)
@@ -182,12 +184,14 @@ def _read_assigned(run: Run, recipe: R, read: Read[R]) -> Manifest:
 @contextmanager
 def _set_determinism(wanted: bool) -> Iterator[None]:
     """Refuse operations that may differ between runs, for this run only."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(before or wanted)
+    if not wanted or torch.are_deterministic_algorithms_enabled():
+        yield  # to say so anyway would have torch import its compiler: seconds of each start
+        return
+    torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(False)
 
 
 def fix_source(recipe: R, source: str | None) -> R:

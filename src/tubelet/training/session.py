@@ -61,6 +61,11 @@ class Session(ABC, Generic[R]):
             raise TrainingError(
                 f"cannot train on {manifest.origin} - it has no training clips - give some a split 'train'."
             )
+        if recipe.optimizer.schedule == "plateau" and not manifest.select("val"):
+            raise TrainingError(
+                f"cannot lower the rate by validation clips - {manifest.origin} has none - choose another "
+                "optimizer.schedule, or raise data.val_fraction."
+            )
         DECODERS[recipe.data.decoder]()
         self.device = choose_device(recipe.training.device, ranks.local_rank)
         torch.manual_seed(recipe.training.seed)

@@ -106,7 +106,14 @@ class Trainer(Session[Recipe]):
         return freezing.start_epoch
 
     def _list_remarks(self) -> list[str]:
-        return [*self.manifest.notes, *warn_of_mirrors(self.recipe.augmentation, self.manifest.classes)]
+        remarks = [*self.manifest.notes, *warn_of_mirrors(self.recipe.augmentation, self.manifest.classes)]
+        head_epochs, epochs = self.recipe.finetuning.head_epochs, self.recipe.training.epochs
+        if head_epochs >= epochs:
+            remarks.append(
+                f"the head alone moves in all {epochs} epochs, by finetuning.head_epochs {head_epochs}: give more "
+                "epochs, or set it to 0"
+            )
+        return remarks
 
     def _validate(self, batches: Iterable[Batch]) -> Totals:
         return validate(self.classifier, batches, self.precision)

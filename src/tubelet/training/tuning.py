@@ -349,6 +349,7 @@ class _Study:
             folder = self.folder / f"trial-{trial.number:04d}"
             for checkpoint in CHECKPOINTS:
                 (folder / checkpoint).unlink(missing_ok=True)
+            shutil.rmtree(folder / "shards", ignore_errors=True)
             if trial != best and not self.search.keep_all:
                 shutil.rmtree(folder / "model", ignore_errors=True)
 

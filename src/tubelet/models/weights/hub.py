@@ -1,12 +1,13 @@
 """Fetch weights from the Hugging Face hub or an address, or say exactly which file to put where."""
 
 import os
-import socket
 import sys
 from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 from tubelet.errors import CheckpointError
 
@@ -37,14 +38,16 @@ def check_connection(source: str) -> None:
     repo = source.removeprefix("hf://")
     if place_of(repo).is_dir() or isinstance(try_to_load_from_cache(repo, "config.json"), str):
         return
-    reason = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else ""
-    if not reason:
-        try:
-            socket.create_connection((urlsplit(_HUB).netloc, 443), timeout=_PATIENCE_S).close()
-        except OSError as error:
-            reason = f"{urlsplit(_HUB).netloc} cannot be reached ({error})"
-    if reason:
-        raise CheckpointError(f"they are not on this machine, and {reason}.")
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise CheckpointError("they are not on this machine, and HF_HUB_OFFLINE is set.")
+    hub = os.environ.get("HF_ENDPOINT") or _HUB
+    try:
+        urlopen(Request(hub, method="HEAD"), timeout=_PATIENCE_S).close()
+    except HTTPError:
+        pass  # it answers
+    except (OSError, ValueError, HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise CheckpointError(f"they are not on this machine, and {hub} cannot be reached ({reason}).") from None
 
 
 def fetch_file(url: str) -> Path:
