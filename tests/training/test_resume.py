@@ -1,6 +1,8 @@
 """Hold the promise of `--resume`: a run that is killed at any moment ends as if nothing had happened."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -9,6 +11,10 @@ from pathlib import Path
 import pytest
 
 from training.kill_points import GROUPS, SAVE_EVERY, STEPS, WRITES, list_kinds
+from tubelet.config import read_config
+from tubelet.errors import TrainingError
+from tubelet.recipes.recipe import Recipe
+from tubelet.training.train import train
 
 PROGRAM = Path(__file__).with_name("kill_runs.py")
 POINTS = Path(__file__).with_name("kill_points.py")
@@ -84,3 +90,23 @@ def test_a_run_killed_at_any_point_ends_with_the_same_bits(tmp_path, group):
         if point["kind"] == "step":
             assert lost == count_lost(point), point
         assert diary["remark"] == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such lock")
+def test_a_run_that_is_trained_is_neither_resumed_nor_replaced_by_another_process(small_run, tmp_path):
+    folder = shutil.copytree(small_run, tmp_path / "held")
+    program = (
+        "import sys, pathlib; from tubelet.training.run import Run\n"
+        "with Run(pathlib.Path(sys.argv[1])).lock():\n    print(1, flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        other.stdout.readline()
+        for wish in ({"resume": True}, {"overwrite": True, "recipe": read_config(folder / "config.yaml", Recipe)}):
+            with pytest.raises(TrainingError, match=f"process {other.pid} trains it at this moment"):
+                train(name="held", runs=tmp_path, **wish)
+        other.kill()
+    assert (folder / "model" / "config.json").exists()
+    assert train(name="held", runs=tmp_path, resume=True).folder == folder
+    assert not (folder / "run.lock").exists()

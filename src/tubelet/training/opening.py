@@ -1,7 +1,7 @@
 """Open the folder of a new run, or of one that goes on, together with its recipe and its clips."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -125,7 +125,8 @@ def hold_run(opened: Opened[R], listener: Listener) -> Iterator[None]:
     However it ends, the listener is told.
     """
     listener = listener if opened.ranks.is_main else Silent()
-    with _set_determinism(opened.recipe.training.deterministic):
+    lock = opened.run.lock() if opened.ranks.is_main else nullcontext()
+    with lock, _set_determinism(opened.recipe.training.deterministic):
         try:
             yield
         except BaseException as error:
@@ -165,7 +166,8 @@ def _go_on(asked: Asked[R], read: Read[R]) -> Opened[R]:
     if asked.place.overwrite:
         raise TrainingError("cannot resume a run that is to be replaced - found both wishes - leave --overwrite out.")
     run = Run.open(asked.place.runs / asked.place.name)
-    run.recover()
+    with run.lock():
+        run.recover()
     recipe = fix_source(_keep_recipe(run, asked.kind, asked.wishes), asked.source)
     manifest = _read_assigned(run, recipe, read)
     if not run.splits_path.exists():  # it was killed while its folder was made

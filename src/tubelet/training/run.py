@@ -15,13 +15,15 @@ Every file is written under another name and renamed when whole; checkpoints car
 """
 
 import csv
+import errno
 import io
 import json
 import os
 import shutil
+import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,6 +65,8 @@ OWN_FILES = (
 """What a run may write: all that `--overwrite` may remove."""
 COMMANDS: Mapping[type[AnyRecipe], str] = {Recipe: "train", PretrainingRecipe: "pretrain"}
 """Which command starts runs from which kind of recipe."""
+LOCK = "run.lock"
+"""Held by the process that trains, with its number."""
 SHARDS = "shards"
 OWN_FOLDERS = (SHARDS, "model", ".model.old", ".model.new", "tensorboard", "wandb")
 
@@ -182,6 +186,9 @@ class Run:
                 f"cannot start run {str(folder)!r} - it exists already - continue it with --resume, "
                 "replace it with --overwrite, or choose another --name."
             )
+        if run.config_path.exists():
+            with run.lock():
+                pass  # nobody trains it at this moment
         if folder.exists():
             files.remove_leftovers(folder)  # of a run that was killed while it wrote its first file
         if folder.exists() and not run.config_path.exists() and any(folder.iterdir()):
@@ -199,9 +206,43 @@ class Run:
         kept = ("bad_samples.jsonl", *CHECKPOINTS)
         return self.model_path.exists() or any((self.folder / name).exists() for name in kept)
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run while the block lasts, so that no other process of this machine trains it, too.
+
+        The system lets go of it when this process ends, however it ends. Windows has no such lock.
+
+        Raises:
+            TrainingError: another process holds it.
+        """
+        if sys.platform == "win32":
+            yield
+            return
+        import fcntl
+
+        path = self.folder / LOCK
+        with path.open("a+") as lock:
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    holder = path.read_text().strip() or "of another machine"
+                    raise TrainingError(
+                        f"cannot train {str(self.folder)!r} - process {holder} trains it at this moment - wait for its "
+                        "end, or stop it."
+                    ) from None  # other errors: a disk that knows no locks
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}")
+            lock.flush()
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
     def remove(self) -> None:
         """Remove the run, and its folder where nothing else lies in it."""
         self.clear()
+        (self.folder / LOCK).unlink(missing_ok=True)
         with suppress(OSError):
             self.folder.rmdir()
 
