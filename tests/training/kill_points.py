@@ -33,6 +33,7 @@ from tubelet.evaluation import report
 from tubelet.recipes.optimization import OptimizerRecipe
 from tubelet.recipes.recipe import DataRecipe, ModelRecipe, Recipe, TrainingRecipe
 from tubelet.training import session, trainer
+from tubelet.training.pace import PACE
 from tubelet.training.progress import Quiet
 from tubelet.training.run import load_checkpoint
 from tubelet.training.step import Stepper
@@ -294,13 +295,13 @@ def describe(folder: Path) -> dict[str, str]:
     """Hash everything that a run leaves, without times, pictures, and the checkpoint before the last."""
     state = load_checkpoint(folder / "last.ckpt")
     for row in (*state["progress"]["history"], state["progress"]["totals"]):
-        del row["wait_s"], row["compute_s"]
+        for name in PACE:
+            row.pop(name, None)
     described = {f"last.ckpt {part}": hash_values(values) for part, values in state.items()}
     for path in sorted(folder.rglob("*")):
         content = path.read_bytes() if path.is_file() and path.suffix not in (".ckpt", ".png", ".jsonl") else b""
         if path.name == "metrics.csv":
-            # The last two columns are times.
-            content = b"\n".join(row.rpartition(b",")[0].rpartition(b",")[0] for row in content.splitlines())
+            content = b"\n".join(b",".join(row.split(b",")[: -len(PACE)]) for row in content.splitlines())
         if path.name == "report.json":
             content = b"\n".join(row for row in content.splitlines() if b'"seconds"' not in row)
         described[path.relative_to(folder).as_posix()] = files.hash_bytes(content)

@@ -14,6 +14,7 @@ import torch
 from tubelet import train
 from tubelet.errors import CheckpointError
 from tubelet.files import DiskFull
+from tubelet.training.pace import PACE
 from tubelet.training.progress import Quiet
 from tubelet.training.run import Run, load_checkpoint, save_checkpoint
 
@@ -46,7 +47,7 @@ def read_files(folder: Path) -> dict[str, bytes]:
 def read_result(folder: Path) -> list[object]:
     """Give what training has led to, bit by bit, without times."""
     state = load_checkpoint(folder / "last.ckpt")
-    rows = [{**row, "wait_s": 0, "compute_s": 0} for row in state["progress"]["history"]]
+    rows = [{**row, **dict.fromkeys(PACE, 0)} for row in state["progress"]["history"]]
     moments = [value for _, values in sorted(state["optimizer"]["state"].items()) for value in values.values()]
     tensors = [*state["model"].values(), *moments]
     return [rows, [tensor.numpy().tobytes() for tensor in tensors], (folder / "model/model.safetensors").read_bytes()]
