@@ -160,6 +160,7 @@ def test_a_sharded_run_takes_the_steps_of_one_process(folder):
     rows = [
         (folder / name / "metrics.csv").read_text().splitlines()[-1].split(",")[: -len(PACE)]
         for name in ("alone", "shared")
+        for name in ("alone", "shared")
     ]
     assert list(map(float, rows[0])) == pytest.approx(list(map(float, rows[1])), abs=1e-4)
 
