@@ -8,7 +8,7 @@ A turn is one step of a real `Trainer.train()`, from `on_step_begin` to `on_step
 as uint8, which the step normalizes (and, on a GPU, moves there); theirs as the normalized float32 that their model
 takes, on its device, which costs their step nothing. Both: AdamW, clipping at norm 1, a constant rate, no dropout, no
 checkpointing. Ratios are of the steps of one turn, so that a noisy machine disturbs both sides alike; the first turns
-are not counted.
+are not counted. `tubelet train` has the C library keep freed memory; here that serves both sides.
 
 On a CPU the model is VideoMAE-small; ours runs in fp32, and in what `training.precision: auto` chooses. On a GPU the
 models are VideoMAE-B and ViViT-B (joint), bf16 and compiled on both sides. `of peak` is the work of a step (three times
@@ -48,6 +48,7 @@ from tubelet.classifier import Classifier  # noqa: E402
 from tubelet.data.dataset import Batch  # noqa: E402
 from tubelet.models import create_model  # noqa: E402
 from tubelet.models.contract import find_card  # noqa: E402
+from tubelet.prediction.devices import choose_device  # noqa: E402
 from tubelet.recipes.optimization import OptimizerRecipe  # noqa: E402
 from tubelet.recipes.recipe import Recipe, TrainingRecipe  # noqa: E402
 from tubelet.training.loop import Classification, train_epoch  # noqa: E402
@@ -149,7 +150,7 @@ def make_trainer(
 
 
 def compare(name: str, given: argparse.Namespace) -> None:
-    card, device = find_card(name), torch.device(given.device)
+    card, device = find_card(name), choose_device(given.device)  # on a CPU, both sides keep the memory that they freed
     torch.manual_seed(0)
     model = create_model(name, num_classes=len(CLASSES), **THEIRS.get(card.architecture, {}))
     classifier = Classifier(model, card.input_spec, CLASSES)

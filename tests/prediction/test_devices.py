@@ -1,5 +1,9 @@
 """Devices: which are there, and what they compute in."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -13,3 +17,29 @@ def test_a_cpu_computes_in_bfloat16_where_it_has_units_for_it(monkeypatch, has_u
     assert choose_precision("auto", cpu) == expected
     assert choose_precision("fp32", cpu) == torch.float32
     assert choose_precision("bf16", cpu) == torch.bfloat16
+
+
+FAULTS = """
+import resource, sys
+import torch
+from tubelet.prediction.devices import choose_device
+
+if sys.argv[1] == "chosen":
+    choose_device("cpu")
+for turn in range(4):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2, 10_000_000).add(1)  # 80 MB each
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep what was freed")
+def test_memory_that_was_freed_is_used_again(monkeypatch):
+    for name in ("MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES", "MALLOC_ARENA_MAX"):
+        monkeypatch.delenv(name, raising=False)
+
+    def count(way: str) -> int:
+        return int(subprocess.run([sys.executable, "-c", FAULTS, way], capture_output=True, check=True).stdout)
+
+    assert count("chosen") < 100 < count("not chosen")
