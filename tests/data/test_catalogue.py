@@ -707,6 +707,7 @@ def test_every_data_set_says_what_it_is_and_under_which_terms():
         assert entry.license
         is_made = entry.license == "made on this machine"
         assert bool(entry.citation) is bool(entry.homepage) is not is_made
+        assert (entry.kind == "synthetic") is (is_made and name != "fake-organs")
 
 
 def test_worlds_refuse_what_they_cannot_do(home):
