@@ -178,7 +178,9 @@ def test_what_is_hidden_is_learned_where_it_follows_from_what_is_seen():
 
 @pytest.mark.slow
 def test_patience_ends_a_run_whose_loss_gets_no_lower(source, tmp_path):
-    recipe = replace(make_tiny_pretraining(source, epochs=20, patience=1), optimizer=PretrainingOptimizer(lr=1e-12))
+    recipe = replace(
+        make_tiny_pretraining(source, epochs=20, patience=1), optimizer=PretrainingOptimizer(lr=1e-12, min_lr=0.0)
+    )
     assert 2 <= pretrain(recipe=recipe, name="a", runs=tmp_path).epochs < 10
 
 

@@ -134,7 +134,7 @@ def test_two_runs_with_one_seed_are_equal_and_with_another_are_not(source, tmp_p
 
 def test_patience_ends_a_run_that_gets_no_better(source, tmp_path):
     recipe = make_tiny_recipe(source, epochs=30, patience=2)
-    recipe = replace(recipe, optimizer=OptimizerRecipe(lr=1e-12))
+    recipe = replace(recipe, optimizer=OptimizerRecipe(lr=1e-12, min_lr=0.0))
     with pytest.warns(UserWarning, match="steps are too small for float32"):
         folder = train(recipe=recipe, name="a", runs=tmp_path).folder
     with (folder / "metrics.csv").open() as table:
