@@ -92,6 +92,8 @@ def test_a_run_is_not_replaced_unless_it_is_asked_for(world, config, tmp_path, c
         (["train", "clips", "--optimizer.lrr", "1"], "--optimizer.lr"),
         (["train", "moving-shapes", "--model", "vivit_nano_jiont"], "vivit_nano_joint"),
         (["train", "moving-shapes", "--training.precision", "fp31"], "fp32"),
+        (["train", "--resume", "--name", "x", "--config", "x.yaml"], "found x.yaml too - leave one out"),
+        (["pretrain", "--resume", "--name", "x", "--recipe", "x"], "found x too - leave one out"),
         (["predict"], "--model"),
         (["predict", "runs/x", "--topp", "2"], "--top"),
     ],
