@@ -27,10 +27,12 @@ from tubelet.recipes.resolution import resolve_recipe
 from tubelet.recipes.small import MOVING_SHAPES, make_moving_shapes
 from tubelet.training.loop import Classification, Totals, train_epoch, validate
 from tubelet.training.optimizer import Schedule, make_optimizer
+from tubelet.training.pretraining import pretrain
 from tubelet.training.progress import Quiet
 from tubelet.training.run import Run, load_checkpoint
 from tubelet.training.step import Stepper
 from tubelet.training.train import train
+from tubelet.training.tuning import tune
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
 
@@ -247,9 +249,15 @@ def test_a_folder_that_is_no_run_is_never_touched(source, tmp_path):
     for overwrite in (False, True):
         with pytest.raises(TrainingError, match="no run"):
             train(recipe=make_tiny_recipe(source), name="mine", runs=tmp_path, overwrite=overwrite)
-    with pytest.raises(TrainingError, match="name"):
-        train(recipe=make_tiny_recipe(source), name=".", runs=tmp_path)
     assert (tmp_path / "mine" / "manifest.csv").read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "...", "../evil", "a/b", "a\\b", "/a"])
+@pytest.mark.parametrize("command", [train, pretrain, tune])
+def test_a_name_that_leads_elsewhere_is_refused(command, name, tmp_path):
+    with pytest.raises(ConfigError, match="a run's name is that of its folder - found"):
+        command("no-clips", name=name, runs=tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_overwriting_removes_the_old_model_at_once_and_leaves_strange_files(small_run, tmp_path):

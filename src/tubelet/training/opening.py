@@ -12,7 +12,7 @@ from tubelet.config import flatten, override
 from tubelet.data.assignments import apply_assignments, follow_move, read_assignments, write_assignments
 from tubelet.data.catalogue.entry import Request
 from tubelet.data.manifest import Manifest
-from tubelet.errors import TrainingError, TubeletError
+from tubelet.errors import ConfigError, TrainingError, TubeletError
 from tubelet.models.published import find_published
 from tubelet.models.weights.source import find_weights
 from tubelet.prediction.load import find_model, find_remote
@@ -24,9 +24,22 @@ from tubelet.training.progress import Listener, Silent
 from tubelet.training.ranks import ALONE, Ranks, join_ranks
 from tubelet.training.run import Run
 
-__all__ = ["Asked", "Opened", "Place", "fix_source", "hold_run", "make_request", "open_run"]
+__all__ = ["Asked", "Opened", "Place", "check_name", "fix_source", "hold_run", "make_request", "open_run"]
 
 R = TypeVar("R", Recipe, PretrainingRecipe)
+
+
+def check_name(name: str) -> None:
+    """Make sure that a run of that name is a folder among the others.
+
+    Raises:
+        ConfigError: it leads elsewhere, or nowhere.
+    """
+    if not name.strip(". ") or any(mark in name for mark in "/\\\0"):
+        raise ConfigError(
+            f"a run's name is that of its folder - found {name!r} - give a name such as 'mine', and with --runs the "
+            "folder of all runs."
+        )
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,10 @@ class Place:
     """Name of the run; made of data and model where none is given."""
     overwrite: bool = False
     """Replace a run of that name."""
+
+    def __post_init__(self) -> None:
+        if self.name is not None:
+            check_name(self.name)
 
 
 def make_request(recipe: DataRecipe, listener: Listener) -> Request:
