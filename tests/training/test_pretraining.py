@@ -213,7 +213,7 @@ def test_a_pretraining_on_a_list_of_paths_goes_on_with_it(videos, tmp_path):
     recipe = make_tiny_pretraining("", epochs=1)
     first = pretrain(paths, recipe=recipe, name="a", runs=tmp_path)
     assert pretrain(paths, name="a", runs=tmp_path, resume=True) == first
-    with pytest.raises(TrainingError, match="changed"):
+    with pytest.raises(TrainingError, match="1 of the 8 clips it was started with"):
         pretrain(paths[1:], name="a", runs=tmp_path, resume=True)
 
 

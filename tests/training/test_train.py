@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 
@@ -175,6 +176,11 @@ def test_resuming_on_changed_clips_is_refused(small_run, tmp_path):
         file.write_text(file.read_text().replace(str(small_run.parents[1]), str(tmp_path / "copy")))
     rows = manifest.read_text().splitlines()
     manifest.write_text("\n".join([rows[0], *rows[2:]]) + "\n")
+    lost = re.escape(rows[1].partition(",")[0])
+    with pytest.raises(TrainingError, match=f"1 of the 52 clips it was started with .*, such as .*{lost}"):
+        train(name="small", runs=runs, resume=True)
+    relabelled = rows[1].replace(",slow,", ",fast,")
+    manifest.write_text("\n".join([rows[0], relabelled, *rows[2:]]) + "\n")
     with pytest.raises(TrainingError, match="its clips, labels or splits have changed since"):
         train(name="small", runs=runs, resume=True)
 

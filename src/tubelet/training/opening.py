@@ -193,11 +193,23 @@ def _go_on(asked: Asked[R], read: Read[R]) -> Opened[R]:
 
 
 def _read_assigned(run: Run, recipe: R, read: Read[R]) -> Manifest:
-    """Read the clips of a run in the splits that it was started with."""
+    """Read the clips of a run in the splits that it was started with.
+
+    Raises:
+        TrainingError: some of them are not there.
+    """
     manifest = read(recipe)
     if not run.splits_path.exists():
         return manifest
-    return apply_assignments(manifest, follow_move(manifest, read_assignments(run.splits_path)))
+    assigned = follow_move(manifest, read_assignments(run.splits_path))
+    present = {sample.name for sample in manifest.samples}
+    lost = [name for name in assigned if name not in present]
+    if lost:
+        raise TrainingError(
+            f"cannot resume {str(run.folder)!r} - {len(lost)} of the {len(assigned)} clips it was started with are "
+            f"not in {manifest.origin}, such as {lost[0]} - name the data that holds them, or start a new run."
+        )
+    return apply_assignments(manifest, assigned)
 
 
 @contextmanager
