@@ -255,6 +255,11 @@ def test_a_folder_that_is_no_run_is_never_touched(source, tmp_path):
     for overwrite in (False, True):
         with pytest.raises(TrainingError, match="no run"):
             train(recipe=make_tiny_recipe(source), name="mine", runs=tmp_path, overwrite=overwrite)
+    for place in ({"name": "manifest.csv", "runs": tmp_path / "mine"}, {"runs": tmp_path / "mine" / "manifest.csv"}):
+        with pytest.raises(TrainingError, match=r"manifest.csv' is a file - choose another --name, or --runs"):
+            train(recipe=make_tiny_recipe(source), **place)
+    with pytest.raises(CheckpointError, match="there is no such file"):
+        load_checkpoint(tmp_path / "mine" / "manifest.csv" / "last.ckpt")
     assert (tmp_path / "mine" / "manifest.csv").read_text() == "precious"
 
 
