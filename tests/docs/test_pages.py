@@ -103,3 +103,10 @@ def test_every_page_is_in_the_navigation():
     nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
     assert pages - set(re.findall(r": (\S+\.md)$", nav, re.MULTILINE)) == set()
+
+
+def test_every_public_name_is_in_the_api():
+    entries = re.findall(r"^::: (\S+)$", read("api.md"), re.MULTILINE)
+    places = {name: f"{getattr(tubelet, name).__module__}.{name}" for name in tubelet.__all__}
+    shown = [name for name, place in places.items() if any(f"{place}.".startswith(f"{entry}.") for entry in entries)]
+    assert sorted(set(places) - set(shown)) == []
