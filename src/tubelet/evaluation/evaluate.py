@@ -139,7 +139,7 @@ def evaluate(
     classifier = model if isinstance(model, Classifier) else load(model, device=device)
     if views < 1:
         raise ConfigError(f"cannot evaluate with {views} views - a video has at least one - give 1 or more.")
-    manifest, remarks = (data, ()) if isinstance(data, Manifest) else _open(model, data, split)
+    manifest, remarks = (data, ()) if isinstance(data, Manifest) else open_clips(model, data, split)
     samples = manifest.select(split)
     if not samples:
         raise DataError(
@@ -184,7 +184,7 @@ def evaluate(
     return report
 
 
-def _open(model: object, data: str | os.PathLike[str] | None, split: str) -> tuple[Manifest, tuple[str, ...]]:
+def open_clips(model: object, data: str | os.PathLike[str] | None, split: str) -> tuple[Manifest, tuple[str, ...]]:
     """Open the clips to test on, and say which of them the model has seen already."""
     run = _find_run(model)
     assigned = read_assignments(run / "splits.csv") if run and (run / "splits.csv").exists() else {}
@@ -237,7 +237,7 @@ def _remark(manifest: Manifest, assigned: Mapping[str, str], split: str) -> tupl
 
 def _measure_interval(scored: Scored) -> tuple[Interval | None, str]:
     """Estimate how far the headline figure may be from the truth: whole groups are drawn anew where there are some."""
-    members, over = _number_groups(scored.samples)
+    members, over = number_groups(scored.samples)
     generator = np.random.default_rng(0)
     if scored.labels.ndim == 2:
         ranking = Ranking(scored.scores, scored.labels)
@@ -250,7 +250,7 @@ def _measure_interval(scored: Scored) -> tuple[Interval | None, str]:
     return interval, over
 
 
-def _number_groups(samples: Sequence[Sample]) -> tuple[Int64[np.ndarray, " sample"] | None, str]:
+def number_groups(samples: Sequence[Sample]) -> tuple[Int64[np.ndarray, " sample"] | None, str]:
     """Give each sample the number of its group, and say how many there are; None where clips do not come in groups."""
     groups = [sample.group for sample in samples]
     names = {group for group in groups if group is not None}
