@@ -91,11 +91,11 @@ def test_a_model_that_learned_color_needs_one_frame(tmp_path):
     source = make_world("color-shortcut", tmp_path / "world", clips={"train": 600, "val": 200, "test": 200})
     unpaired = {f"augmentation.{name}_pairs": () for name in ("horizontal", "vertical", "reversal")}
     unturned = {f"augmentation.{name}": 0.0 for name in ("horizontal_flip", "vertical_flip", "time_reversal")}
-    changes = {**unpaired, **unturned, "data.source": str(source), "input.differences": "none", "training.epochs": 3}
-    run = tubelet.train(recipe=override(make_moving_shapes("i3d_nano"), changes), name="run", runs=tmp_path)
+    changes = {**unpaired, **unturned, "data.source": str(source), "input.differences": "none", "training.epochs": 2}
+    run = tubelet.train(recipe=override(make_moving_shapes(), changes), name="run", runs=tmp_path)
     found = {split: tubelet.audit(run.folder, split=split) for split in ("val", "test")}
     for one in found.values():
         print(f"\n{one.headline()}")
     assert found["val"].verdict == "appearance"
     assert {one.verdict for one in found["val"].per_class} == {"appearance"}
-    assert found["test"].accuracy["ordered"] < 0.5  # where color says nothing
+    assert found["test"].verdict == "chance"  # where color says nothing

@@ -4,13 +4,17 @@ import json
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from tubelet.evaluation.audit import TITLES, TimeAudit
+from tubelet.evaluation.comparison import Comparison
 from tubelet.evaluation.verdict import WORDS, Change
 from tubelet.metrics import Interval
 
-__all__ = ["print_audit"]
+__all__ = ["print_audit", "print_comparison"]
+
+WIDTH = 160
+"""Characters of a line: figures are never cut, a narrower terminal breaks lines."""
 
 
 def print_audit(found: TimeAudit, output: Path | None, *, as_json: bool) -> None:
@@ -18,7 +22,7 @@ def print_audit(found: TimeAudit, output: Path | None, *, as_json: bool) -> None
     if as_json:
         print(json.dumps(found.to_dict(), ensure_ascii=False), flush=True)  # noqa: T201
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=WIDTH)
     console.print(_list_orders(found))
     console.print()
     console.print(_list_classes(found))
@@ -42,7 +46,7 @@ def _list_orders(found: TimeAudit) -> Table:
 
 
 def _list_classes(found: TimeAudit) -> Table:
-    classes = Table("class", box=None, header_style="bold")
+    classes = Table(Column("class", no_wrap=True), box=None, header_style="bold")
     for name in ("clips", "recall", "needs motion", "95 % interval", "needs order"):
         classes.add_column(name, justify="right")
     classes.add_column("verdict")
@@ -59,3 +63,26 @@ def _tell(change: Change | None) -> tuple[str, str]:
 
 def _span(interval: Interval | None) -> str:
     return "-" if interval is None else f"{interval.low:.1%} to {interval.high:.1%}"
+
+
+def print_comparison(found: Comparison, output: Path | None, *, as_json: bool) -> None:
+    """Print the table, and a line for each pair."""
+    if as_json:
+        print(json.dumps(found.to_dict(), ensure_ascii=False), flush=True)  # noqa: T201
+        return
+    console = Console(highlight=False, soft_wrap=True, width=WIDTH)
+    head, *rows = found.list_cells()
+    table = Table(Column(head[0], no_wrap=True), box=None, header_style="bold")
+    for name in head[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table, markup=False)
+    for pair in found.pairs:
+        console.print(pair.headline(), markup=False)
+    for refusal in found.refused:
+        console.print(refusal, style="red", markup=False)
+    for remark in found.remarks:
+        console.print(f"note: {remark}", style="yellow", markup=False)
+    if output is not None:
+        console.print(f"written to {output}", markup=False)

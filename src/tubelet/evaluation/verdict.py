@@ -120,7 +120,9 @@ def _pool(differences: Float64[np.ndarray, " clip"], groups: Groups | None) -> t
 
 def _make_change(value: float, middle: float, variance: float) -> Change:
     half = NormalDist().inv_cdf((1 + LEVEL) / 2) * variance**0.5
-    return Change(value, Interval(max(-1.0, middle - half), min(1.0, middle + half), LEVEL))
+    # A model that does worse than chance loses more than it had: that counts as all.
+    low, value, high = (min(1.0, max(-1.0, number)) for number in (middle - half, value, middle + half))
+    return Change(value, Interval(low, high, LEVEL))
 
 
 def decide(skill: Change, losses: Mapping[str, Change], units: int) -> Verdict:
