@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -41,24 +41,17 @@ from tubelet.transforms.preparation import fit, fit_features
 from tubelet.video.clip import Pixels
 from tubelet.video.spec import InputSpec
 
-__all__ = ["FrameOrder", "Report", "Scored", "evaluate", "score_samples"]
-
-FrameOrder = Literal["ordered", "shuffled", "reversed"]
+__all__ = ["Report", "Scored", "evaluate", "number_groups", "open_clips", "prepare_evaluation", "score_samples"]
 
 
 def prepare_evaluation(
     pixels: Pixels | Features,
     label: Label,
-    generator: np.random.Generator,
+    generator: np.random.Generator,  # noqa: ARG001 - evaluation draws nothing
     *,
     spec: InputSpec,
-    order: FrameOrder = "ordered",
 ) -> tuple[Any, Label]:
-    """Fit a clip to the contract, with its frames in the asked order; picklable, for loader workers."""
-    if order == "reversed":
-        pixels = pixels[::-1]
-    elif order == "shuffled":
-        pixels = pixels[generator.permutation(len(pixels))]
+    """Fit a clip to the contract; picklable, for loader workers."""
     return (fit_features if spec.kind == "features" else fit)(pixels, spec), label
 
 
@@ -68,7 +61,6 @@ def score_samples(
     manifest: Manifest,
     *,
     views: int = 1,
-    order: FrameOrder = "ordered",
     options: LoaderOptions | None = None,
     on_step: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Scored:
@@ -79,12 +71,11 @@ def score_samples(
         samples: what it is measured on.
         manifest: where they come from; its class list must be the classifier's.
         views: clips spread over each video.
-        order: frames as they are, shuffled, or reversed after sampling: the loss tells what order gave.
         options: batch, workers, decoder.
         on_step: called with samples done and samples in all.
     """
     options = options or LoaderOptions()
-    prepare = partial(prepare_evaluation, spec=classifier.input_spec, order=order)
+    prepare = partial(prepare_evaluation, spec=classifier.input_spec)
     dataset = ClipDataset(samples, manifest, classifier.input_spec, prepare, views=views, decoder=options.decoder)
     loader = make_loader(dataset, EpochOrder(len(samples), options.batch, None), options)
     scores, labels, indices = [], [], []
