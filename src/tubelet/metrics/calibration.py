@@ -106,6 +106,6 @@ def _fill_bins(
     columns = [np.bincount(place, weights, bins).tolist() for weights in (confidence, right.astype(np.float64), None)]
     found = []
     for low, high, total, hits, count in zip(edges[:-1].tolist(), edges[1:].tolist(), *columns, strict=True):
-        means = (total / count, hits / count) if count else (None, None)
-        found.append(CalibrationBin(low, high, *means, count))
+        confidence_here, accuracy = (total / count, hits / count) if count else (None, None)
+        found.append(CalibrationBin(low, high, confidence_here, accuracy, count))
     return tuple(found)
