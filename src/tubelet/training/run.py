@@ -9,7 +9,7 @@
         metrics.csv        one row an epoch
         log.jsonl          one object an event: start, epoch, evaluation
         bad_samples.jsonl  clips that could not be read (only where there are some)
-        *.png, report.json, predictions.csv, ...
+        *.png, report.html, report.json, predictions.csv, ...
 
 Every file is written under another name and renamed when whole; checkpoints carry their own hash.
 """
@@ -59,7 +59,14 @@ OWN_FILES = (
         "tracking.json",
         *CHECKPOINTS,
     ),
-    *("report.json", "evaluation.json", "classification_report.txt", "confusion.json", "predictions.csv"),
+    *(
+        "report.html",
+        "report.json",
+        "evaluation.json",
+        "classification_report.txt",
+        "confusion.json",
+        "predictions.csv",
+    ),
     *("curves.png", "class_distribution.png", "confusion.png", "reconstruction.png", "augmentations.png"),
 )
 """What a run may write: all that `--overwrite` may remove."""
