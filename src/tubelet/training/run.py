@@ -183,11 +183,16 @@ class Run:
         """Make the folder of a new run.
 
         Raises:
-            TrainingError: there is a run of that name already.
+            TrainingError: there is a run of that name already, or a file in the way.
         """
         run = cls(folder)
         if folder.name in ("", "..") or folder == folder.parent:
             raise TrainingError(f"cannot start run {str(folder)!r} - it names no folder of its own - choose a --name.")
+        file = next((place for place in (folder, *folder.parents) if place.is_file()), None)
+        if file is not None:
+            raise TrainingError(
+                f"cannot start run {str(folder)!r} - {str(file)!r} is a file - choose another --name, or --runs."
+            )
         if run.config_path.exists() and not overwrite:
             raise TrainingError(
                 f"cannot start run {str(folder)!r} - it exists already - continue it with --resume, "
