@@ -5,7 +5,7 @@ from tubelet.metrics import (
     Ranking,
     average_f1,
     count_confusion,
-    estimate_bootstrap,
+    estimate_bootstraps,
     estimate_headlines,
     estimate_wilson,
     measure_classification,
@@ -47,7 +47,12 @@ def test_every_other_interval_is_that_of_its_figure_alone():
         "top1": lambda rows: float((predicted == labels)[rows].mean()),
     }
     for name, measure in alone.items():
-        expected = estimate_bootstrap(measure, 60, np.random.default_rng(5), groups=groups)
+
+        def measure_each(repeats, measure=measure):
+            return np.array([[measure(np.repeat(np.arange(60), row.astype(int)))] for row in repeats])
+
+        parts = [1 if name == "top1" else 2]
+        (expected,) = estimate_bootstraps(measure_each, 60, np.random.default_rng(5), groups=groups, parts=parts)
         assert (found[name].low, found[name].high) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 

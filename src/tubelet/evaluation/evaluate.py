@@ -259,10 +259,13 @@ def _measure(scored: Scored, classifier: Classifier) -> ClassificationMetrics | 
     return measure(scored.scores, scored.labels, classifier.classes)
 
 
-def _count_macs(classifier: Classifier) -> int:
+def _count_macs(classifier: Classifier) -> int | None:
     """Count the multiply-accumulates of one view by building the model without memory."""
-    with torch.device("meta"):
-        return count_macs(build_model(classifier.model.config))
+    try:
+        with torch.device("meta"):
+            return count_macs(build_model(classifier.model.config))
+    except (NotImplementedError, RuntimeError):
+        return None  # a model of the user's own, whose way depends on values: it is measured all the same
 
 
 def _remark_on_size(scored: Scored, groups: Int64[np.ndarray, " sample"] | None) -> list[str]:

@@ -62,8 +62,8 @@ class Report:
     """Clips that could not be read; part of no figure."""
     split: str
     views: Views
-    macs: int
-    """Multiply-accumulates of one view: products, convolutions, attention."""
+    macs: int | None
+    """Multiply-accumulates of one view: products, convolutions, attention; None where they cannot be counted."""
     decoder: str
     precision: str
     """Number format of the weights."""
@@ -109,7 +109,7 @@ class Report:
             "split": self.split,
             "views": self.views.count,
             **asdict(self.views),
-            "cost": {"macs_per_view": self.macs, "macs_per_video": self.macs * self.views.count},
+            "cost": {"macs_per_view": self.macs, "macs_per_video": self.macs and self.macs * self.views.count},
             "decoder": self.decoder,
             "precision": self.precision,
             "seed": SEED,
@@ -142,7 +142,8 @@ class Report:
     def describe(self) -> str:
         """State in a second line what a probability is worth, and what an answer costs."""
         error = f"calibration error (ECE) {self.calibration.ece:.1%}"
-        return f"{error}  views {self.views}  {self.macs * self.views.count / 1e9:,.3g} GMACs a video"
+        cost = f"  {self.macs * self.views.count / 1e9:,.3g} GMACs a video" if self.macs else ""
+        return f"{error}  views {self.views}{cost}"
 
 
 def write_report(folder: Path, report: Report, scored: Scored, classes: tuple[str, ...]) -> None:

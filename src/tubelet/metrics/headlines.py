@@ -55,7 +55,10 @@ def estimate_headlines(
         figures: _SingleLabel | _Multilabel = _Multilabel(scores, labels)
     else:
         figures = _SingleLabel(scores, labels)
-    found = estimate_bootstraps(figures.measure, len(labels), np.random.default_rng(seed), groups=groups)
+    present = int(labels.any(0).sum()) if labels.ndim == 2 else len(np.unique(labels))
+    parts = [present if name.startswith(("balanced", "macro", "mean")) else 1 for name in figures.names]
+    generator = np.random.default_rng(seed)
+    found = estimate_bootstraps(figures.measure, len(labels), generator, groups=groups, parts=parts)
     intervals = dict(zip(figures.names, found, strict=True))
     if groups is None:
         intervals |= {name: estimate_wilson(int(right.sum()), len(right)) for name, right in figures.right.items()}

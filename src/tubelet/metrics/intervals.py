@@ -1,6 +1,6 @@
 """State how sure a measured number is: 95 % intervals for proportions and for anything that can be resampled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
@@ -117,8 +117,9 @@ def estimate_bootstraps(
     groups: Int64[np.ndarray, " count"] | None = None,
     resamples: int = 1000,
     level: float = 0.95,
+    parts: Sequence[int] | None = None,
 ) -> list[Interval | None]:
-    """Return the bootstrap intervals of several figures at once, each corrected for its bias.
+    """Return the bootstrap intervals of several figures at once, each corrected for its bias and made a little wider.
 
     Averages over classes are smaller in resamples than in the clips themselves, as resamples lack clips of rare
     classes. Plain percentiles then lie too low: those of macro F1 at 300 clips of 20 classes held the truth in 91 % of
@@ -132,6 +133,8 @@ def estimate_bootstraps(
         groups: for each row, which group it belongs to; None resamples single rows.
         resamples: how often.
         level: confidence, 0..1 without the ends.
+        parts: of how many parts each figure is the average, such as classes: each of them rests on fewer rows. None
+            takes every figure as one.
 
     Returns:
         An interval for each figure; None where there are fewer than two rows or groups, or no resample has a figure.
@@ -151,10 +154,26 @@ def estimate_bootstraps(
         drawn = np.stack([np.bincount(one, minlength=units) for one in chosen]).astype(np.float64)
         tables.append(measure(drawn[:, unit_of]))
     columns = np.concatenate(tables).T
-    return [_correct_bias(values, float(own), level) for values, own in zip(columns, estimates, strict=True)]
+    quantiles = [_widen((1 + level) / 2, units / part) for part in parts or [1] * len(estimates)]
+    return [
+        _correct_bias(values, float(own), half, level)
+        for values, own, half in zip(columns, estimates, quantiles, strict=True)
+    ]
 
 
-def _correct_bias(values: Float64[np.ndarray, " resample"], estimate: float, level: float) -> Interval | None:
+def _widen(share: float, size: float) -> float:
+    """Return a quantile for few units: Student's, and for resamples that vary less than new units by 1 / size.
+
+    Source: T. Hesterberg, What Teachers Should Know about the Bootstrap, The American Statistician 69 (2015), section
+    4.3; of Student's quantile, the first term of its expansion.
+    """
+    half, size = NormalDist().inv_cdf(share), max(size, 5.0)
+    return (half + (half**3 + half) / (4 * (size - 1))) * sqrt(size / (size - 1))
+
+
+def _correct_bias(
+    values: Float64[np.ndarray, " resample"], estimate: float, half: float, level: float
+) -> Interval | None:
     """Take percentiles, moved by as much as the estimate lies off the median of the resamples."""
     values = values[~np.isnan(values)]
     if len(values) == 0 or np.isnan(estimate):
@@ -162,7 +181,6 @@ def _correct_bias(values: Float64[np.ndarray, " resample"], estimate: float, lev
     below = (np.count_nonzero(values < estimate) + np.count_nonzero(values <= estimate)) / 2
     normal = NormalDist()
     shift = 2 * normal.inv_cdf(min(max(below, 0.5), len(values) - 0.5) / len(values))
-    half = normal.inv_cdf((1 + level) / 2)
     low, high = np.quantile(values, [normal.cdf(shift - half), normal.cdf(shift + half)])
     return Interval(float(low), float(high), level)
 
