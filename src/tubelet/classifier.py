@@ -93,6 +93,7 @@ class Classifier:
         precision: torch.dtype = torch.float32,
         *,
         lengths: Int64[Tensor, " batch"] | None = None,
+        as_logits: bool = False,
     ) -> Float[Tensor, "batch classes"]:
         """Compute class probabilities of fitted clips.
 
@@ -100,6 +101,7 @@ class Classifier:
             clips: of the contract's frames and size; uint8 pixels, or float32 features.
             precision: number format of the forward pass; `torch.bfloat16` runs under autocast.
             lengths: frames of each clip of features that are real; all of them without it.
+            as_logits: return what the probabilities are the softmax, or sigmoid, of.
 
         Returns:
             float32; each row sums to 1, unless the task is `multilabel`.
@@ -113,6 +115,8 @@ class Classifier:
         finally:
             self.model.train(was_training)
         logits = logits.float()
+        if as_logits:
+            return logits
         return logits.sigmoid() if self.task == "multilabel" else logits.softmax(dim=1)
 
     def save(self, folder: str | Path, extra: Mapping[str, Any] | None = None) -> None:

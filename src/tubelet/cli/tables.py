@@ -84,6 +84,7 @@ def print_report(report: Report, output: Path | None, *, as_json: bool) -> None:
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(report.headline())
+    console.print(report.describe())
     table = Table("class", box=None, header_style="bold")
     for name in (*_RANKED[report.task], "precision", "recall", "F1", "clips"):
         table.add_column(name, justify="right")
