@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from tubelet import __version__
+from tubelet.cli.calibrate import calibrate_model
 from tubelet.cli.data import data_app
 from tubelet.cli.doctor import report_doctor
 from tubelet.cli.evaluate import evaluate_model
@@ -44,6 +45,7 @@ app.command(pretrain_model, name="pretrain")
 app.command(tune_recipe, name="tune")
 app.command(replay_failure, name="replay")
 app.command(evaluate_model, name="evaluate")
+app.command(calibrate_model, name="calibrate")
 app.command(predict_sources, name="predict")
 app.command(show_models, name="models")
 app.command(weights_app)

@@ -40,7 +40,7 @@ from tubelet.transforms.preparation import fit, fit_features
 from tubelet.video.clip import Pixels
 from tubelet.video.spec import InputSpec
 
-__all__ = ["FrameOrder", "Report", "Scored", "evaluate", "score_samples"]
+__all__ = ["FrameOrder", "Report", "Scored", "evaluate", "open_labelled", "prepare_evaluation", "score_samples"]
 
 FrameOrder = Literal["ordered", "shuffled", "reversed"]
 
@@ -139,7 +139,7 @@ def evaluate(
     classifier = model if isinstance(model, Classifier) else load(model, device=device)
     if views < 1:
         raise ConfigError(f"cannot evaluate with {views} views - a video has at least one - give 1 or more.")
-    manifest, remarks = (data, ()) if isinstance(data, Manifest) else _open(model, data, split)
+    manifest, remarks = (data, ()) if isinstance(data, Manifest) else open_labelled(model, data, split)
     samples = manifest.select(split)
     if not samples:
         raise DataError(
@@ -184,8 +184,8 @@ def evaluate(
     return report
 
 
-def _open(model: object, data: str | os.PathLike[str] | None, split: str) -> tuple[Manifest, tuple[str, ...]]:
-    """Open the clips to test on, and say which of them the model has seen already."""
+def open_labelled(model: object, data: str | os.PathLike[str] | None, split: str) -> tuple[Manifest, tuple[str, ...]]:
+    """Open the clips to measure a model on, and say which of them it has seen already; None: its own data."""
     run = _find_run(model)
     assigned = read_assignments(run / "splits.csv") if run and (run / "splits.csv").exists() else {}
     is_known = data is None or os.fspath(data) in DATASETS
