@@ -46,4 +46,4 @@ def predict_sources(
 
     classifier = load(model, device=device)
     outcomes = predict(classifier, sources, views=clips, decoder=decoder, coverage=coverage)
-    return print_predictions(outcomes, classifier, coverage, top=top, output=output, as_json=json)
+    return print_predictions(outcomes, classifier, top=top, output=output, as_json=json, coverage=coverage)

@@ -135,11 +135,11 @@ def print_calibration(found: Calibration, *, as_json: bool) -> None:
 def print_predictions(
     outcomes: Iterable[Prediction | PredictionError],
     classifier: Classifier,
-    coverage: float,
     *,
     top: int,
     output: Path | None,
     as_json: bool,
+    coverage: float = COVERAGE,
 ) -> int:
     """Print each outcome as soon as it is there; return 1 where some source failed, else 0."""
     console, errors = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
@@ -204,21 +204,18 @@ def _open_scores(
                 f"cannot write {str(path)!r} - {error.strerror} - choose another place for the table."
             ) from None
         writer = csv.writer(table, lineterminator="\n")
-        trust = ["label_set", "distance", "is_unknown"] if classifier.calibration else []
-        writer.writerow(["source", label, "score", *trust, *(f"score:{name}" for name in names), "error"])
-        yield lambda outcome: writer.writerow(_list_cells(outcome, names, is_calibrated=bool(trust)))
+        columns = ["source", label, "score", "label_set", "distance", "is_unknown"]
+        writer.writerow([*columns, *(f"score:{name}" for name in names), "error"])
+        yield lambda outcome: writer.writerow(_list_cells(outcome, names))
 
 
-def _list_cells(outcome: Prediction | PredictionError, classes: Sequence[str], *, is_calibrated: bool) -> list[str]:
+def _list_cells(outcome: Prediction | PredictionError, classes: Sequence[str]) -> list[str]:
     if isinstance(outcome, PredictionError):
-        empty = [""] * (2 + 3 * is_calibrated + len(classes))
-        return [outcome.source, *empty, f"{outcome.code}: {outcome.message}"]
+        return [outcome.source, *[""] * (5 + len(classes)), f"{outcome.code}: {outcome.message}"]
+    far = ("", "") if outcome.distance is None else (f"{outcome.distance:.4f}", str(outcome.is_unknown).lower())
+    labels, label_set = SEPARATOR.join(sorted(outcome.labels)), SEPARATOR.join(outcome.label_set or ())
     scores = (f"{outcome.scores[name]:.6f}" for name in classes)
-    trust = []
-    if is_calibrated:
-        far = ("", "") if outcome.distance is None else (f"{outcome.distance:.4f}", str(outcome.is_unknown).lower())
-        trust = [SEPARATOR.join(outcome.label_set or ()), *far]
-    return [outcome.source, SEPARATOR.join(sorted(outcome.labels)), f"{outcome.score:.6f}", *trust, *scores, ""]
+    return [outcome.source, labels, f"{outcome.score:.6f}", label_set, *far, *scores, ""]
 
 
 def print_datasets(*, as_json: bool) -> None:
