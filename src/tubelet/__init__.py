@@ -7,8 +7,9 @@
 Names are loaded on first use: importing the package costs milliseconds and imports no PyTorch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tubelet.deferred import defer
 
 if TYPE_CHECKING:
     from tubelet.classifier import Classifier as Classifier
@@ -68,14 +69,4 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tubelet' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = defer(__name__, _HOMES)

@@ -53,6 +53,9 @@ app.command(data_app)
 app.command(recipe_app)
 app.command(report_doctor, name="doctor")
 
+BROKEN_PIPE = 128 + 13
+"""Exit status as if SIGPIPE had ended the program, which Python ignores: other tools leave so where nobody reads on."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit status."""
@@ -62,14 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             # File names need not be text; JSON understands this escape.
             stream.reconfigure(errors="backslashreplace")
     try:
-        status = app(
-            _load_plugins(_spread(sys.argv[1:] if arguments is None else list(arguments))),
-            exit_on_error=False,
-            print_error=False,
-            error_console=console,
-            result_action="return_value",
-        )
-        sys.stdout.flush()
+        status = _execute(_load_plugins(_spread(sys.argv[1:] if arguments is None else list(arguments))), console)
     except CycloptsError as error:
         _print_failure(console, error)
         console.print("'tubelet --help' and 'tubelet COMMAND --help' list what there is.", highlight=False)
@@ -88,6 +84,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _execute(arguments: list[str], console: Console) -> object:
+    """Run the command and return what it returns."""
+    try:
+        status = app(
+            arguments, exit_on_error=False, print_error=False, error_console=console, result_action="return_value"
+        )
+    except SystemExit as left:
+        if isinstance(left.__context__, BrokenPipeError):  # so rich ends a program whose reader left, with status 1
+            sys.exit(BROKEN_PIPE)
+        raise
+    sys.stdout.flush()
+    return status
 
 
 def _spread(arguments: list[str]) -> list[str]:
@@ -120,7 +130,7 @@ def _print_failure(console: Console, message: object) -> None:
 def _explain_refusal(console: Console, error: OSError) -> int:
     """Say what the system refused, and return the exit status; a reader who left (`| head`) needs no message."""
     if isinstance(error, BrokenPipeError) and _has_reader_left():
-        return 128 + 13  # as if SIGPIPE had ended the program, which Python ignores
+        return BROKEN_PIPE
     if error.filename is None:
         _print_failure(console, error)
     else:

@@ -24,6 +24,7 @@ from tubelet.data.loader import EpochOrder, LoaderOptions, make_loader
 from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample, normalize_split
 from tubelet.errors import ConfigError, DataError
+from tubelet.evaluation.page import write_report_page
 from tubelet.evaluation.report import Report, Scored, write_report
 from tubelet.metrics import (
     Interval,
@@ -125,8 +126,8 @@ def evaluate(
         data: a manifest or a source of clips; None takes the data the model was trained on, split in the same way.
         split: `test`, `val` or `train`; where the data states no split, all clips count as `test`.
         views: clips spread over each video, averaged.
-        output: folder for report.json, classification_report.txt, predictions.csv and, where each clip is of one class,
-            confusion.png and confusion.json.
+        output: folder for report.html, report.json, classification_report.txt, predictions.csv and, where a clip is of
+            one class, confusion.png and confusion.json.
         decoder: which backend reads the videos.
         workers: processes that decode.
         device: where the model runs.
@@ -181,6 +182,7 @@ def evaluate(
     )
     if output is not None:
         write_report(Path(output), report, scored, classifier.classes)
+        write_report_page(Path(output), report, scored, manifest, classifier.input_spec)
     return report
 
 
