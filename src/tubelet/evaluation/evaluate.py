@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,28 +47,30 @@ from tubelet.transforms.preparation import fit, fit_features
 from tubelet.video.clip import Pixels
 from tubelet.video.spec import InputSpec
 
-__all__ = ["FrameOrder", "Report", "Scored", "Views", "evaluate", "number_groups", "open_clips", "score_samples"]
-
-FrameOrder = Literal["ordered", "shuffled", "reversed"]
+__all__ = [
+    "Report",
+    "Scored",
+    "Views",
+    "evaluate",
+    "number_groups",
+    "open_clips",
+    "prepare_evaluation",
+    "score_samples",
+]
 
 
 def prepare_evaluation(
     pixels: Pixels | Features,
     label: Label,
-    generator: np.random.Generator,
+    generator: np.random.Generator,  # noqa: ARG001 - evaluation draws nothing
     *,
     spec: InputSpec,
-    order: FrameOrder = "ordered",
     crops: int = 1,
 ) -> tuple[Any, Label]:
-    """Fit a clip to the contract, with its frames in the asked order; picklable, for loader workers.
+    """Fit a clip to the contract; picklable, for loader workers.
 
     Several crops come stacked in front of time.
     """
-    if order == "reversed":
-        pixels = pixels[::-1]
-    elif order == "shuffled":
-        pixels = pixels[generator.permutation(len(pixels))]
     if crops > 1:
         return torch.stack([fit(pixels, spec, crop=crop) for crop in range(crops)]), label
     return (fit_features if spec.kind == "features" else fit)(pixels, spec), label
@@ -80,7 +82,6 @@ def score_samples(
     manifest: Manifest,
     *,
     views: int | Views = 1,
-    order: FrameOrder = "ordered",
     options: LoaderOptions | None = None,
     on_step: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Scored:
@@ -91,14 +92,13 @@ def score_samples(
         samples: what it is measured on.
         manifest: where they come from; its class list must be the classifier's.
         views: clips spread over each video, or clips, crops, and what is averaged over them.
-        order: frames as they are, shuffled, or reversed after sampling: the loss tells what order gave.
         options: batch, workers, decoder.
         on_step: called with samples done and samples in all.
     """
     options, views = options or LoaderOptions(), as_views(views)
     spec = classifier.input_spec
     views.check(spec)
-    prepare = partial(prepare_evaluation, spec=spec, order=order, crops=views.crops)
+    prepare = partial(prepare_evaluation, spec=spec, crops=views.crops)
     make = CroppedDataset if views.crops > 1 else ClipDataset
     dataset = make(samples, manifest, spec, prepare, views=views.clips, decoder=options.decoder)
     loader = make_loader(dataset, EpochOrder(len(samples), options.batch, None), options)
