@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tubelet.errors import VideoError as VideoError
     from tubelet.evaluation.audit import audit as audit
     from tubelet.evaluation.evaluate import evaluate as evaluate
+    from tubelet.explanation.explain import explain as explain
     from tubelet.models import create_model as create_model
     from tubelet.models import list_models as list_models
     from tubelet.models import load_weights as load_weights
@@ -41,6 +42,7 @@ _HOMES = {
     "audit": "tubelet.evaluation.audit",
     "create_model": "tubelet.models",
     "evaluate": "tubelet.evaluation.evaluate",
+    "explain": "tubelet.explanation.explain",
     "list_models": "tubelet.models",
     "load": "tubelet.prediction.load",
     "load_weights": "tubelet.models",
@@ -60,6 +62,7 @@ __all__ = [
     "audit",
     "create_model",
     "evaluate",
+    "explain",
     "list_models",
     "load",
     "load_weights",

@@ -16,6 +16,7 @@ from tubelet import __version__
 from tubelet.cli.data import data_app
 from tubelet.cli.doctor import report_doctor
 from tubelet.cli.evaluate import evaluate_model
+from tubelet.cli.explain import explain_source
 from tubelet.cli.launching import launch, take_devices
 from tubelet.cli.models import show_models, weights_app
 from tubelet.cli.predict import predict_sources
@@ -45,6 +46,7 @@ app.command(tune_recipe, name="tune")
 app.command(replay_failure, name="replay")
 app.command(evaluate_model, name="evaluate")
 app.command(predict_sources, name="predict")
+app.command(explain_source, name="explain")
 app.command(show_models, name="models")
 app.command(weights_app)
 app.command(data_app)

@@ -23,6 +23,7 @@ from tubelet.data.sample import SEPARATOR
 from tubelet.doctor import Finding
 from tubelet.errors import TubeletError
 from tubelet.evaluation.evaluate import Report
+from tubelet.explanation.explain import Explanation
 from tubelet.prediction.predict import Prediction, PredictionError
 from tubelet.shapes import Task
 from tubelet.training.replay import Replay
@@ -30,6 +31,7 @@ from tubelet.training.replay import Replay
 __all__ = [
     "print_datasets",
     "print_download",
+    "print_explanation",
     "print_findings",
     "print_predictions",
     "print_replay",
@@ -101,6 +103,17 @@ def print_report(report: Report, output: Path | None, *, as_json: bool) -> None:
 
 def _show(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def print_explanation(explanation: Explanation, written: Sequence[Path], *, as_json: bool) -> None:
+    """Print what was explained, whether to believe it, and where the pictures are."""
+    if as_json:
+        _print_json({**explanation.to_dict(), "files": [str(path) for path in written]})
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(explanation.describe(), markup=False)
+    for path in written:
+        console.print(f"written to {path}", markup=False)
 
 
 def print_predictions(
