@@ -50,7 +50,8 @@ def roll_out(question: Question) -> Float32[Tensor, "t h w"]:
     Half of a token after attention is itself and half is what it saw. It says what the model gathers, not what that
     speaks for, and where the summary is a mean over all tokens it says little: look at the score against random maps.
 
-    Cost: two forward passes and one backward pass.
+    Cost: two forward passes and one backward pass; the weights of all attentions are kept: 5.7 GB for a joint encoder of
+    12 blocks with 12 heads over 3,137 tokens.
 
     Source: arXiv 2005.00928, section 3 (attention rollout).
     """
@@ -67,7 +68,7 @@ def attribute_attention(question: Question) -> Float32[Tensor, "t h w"]:
 
     Weights count by the gradient of the class's log-odds, where that is positive; so each class has a map of its own.
 
-    Cost: two forward passes and two backward passes; the weights of all attentions are kept.
+    Cost: two forward passes and two backward passes; the weights of all attentions and their gradients are kept.
 
     Source: arXiv 2103.15679, equations 5 and 6, for self-attention.
     """

@@ -20,7 +20,8 @@ __all__ = ["activate_classes", "integrate_gradients"]
 
 STEPS = 16
 """Points on the way from the empty clip to the clip."""
-BATCH = 4
+BATCH = 2
+"""Clips at a time: all that goes on in them is kept for the gradient."""
 
 
 def integrate_gradients(question: Question) -> Float32[Tensor, "t h w"]:
