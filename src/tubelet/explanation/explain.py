@@ -49,7 +49,7 @@ SUFFIXES = (".png", ".gif", ".mp4", ".json")
 """What a folder of an explanation holds."""
 
 _DEFAULTS: tuple[tuple[type[VideoModel], str], ...] = (
-    (ViViT, "integrated_gradients"),
+    (ViViT, "rollout"),
     (TimeSformer, "integrated_gradients"),
     (VideoMAE, "integrated_gradients"),
     (I3D, "integrated_gradients"),
@@ -191,7 +191,7 @@ def explain(
         UnknownName: no such method or class.
         ConfigError: a model of features, or a method that cannot be used with this model.
     """
-    chosen = choose_method(classifier, method)
+    chosen = choose_method(classifier, method, label)
     with Video(source, decoder=decoder, volume=classifier.input_spec.volume) as video:
         check_channels(video, classifier.input_spec)
         places, inverse = np.unique(plan(video.info, classifier.input_spec)[0], return_inverse=True)
@@ -225,7 +225,7 @@ def explain_clip(
         label: as for `explain`.
         random_maps: as for `explain`.
     """
-    method = choose_method(classifier, method)
+    method = choose_method(classifier, method, label)
     model = classifier.model
     was_training = model.training
     model.eval()
@@ -250,8 +250,10 @@ def explain_clip(
     )
 
 
-def choose_method(classifier: Classifier, method: str = "auto") -> str:
+def choose_method(classifier: Classifier, method: str = "auto", label: str | None = None) -> str:
     """Return the name of the method to use; `auto` is the best one for the model's family.
+
+    Rollout knows no classes: where a class is named, integrated gradients take its place.
 
     Raises:
         UnknownName: no such method.
@@ -265,7 +267,8 @@ def choose_method(classifier: Classifier, method: str = "auto") -> str:
     if method != "auto":
         METHODS[method]  # an unknown one is refused before anything is read
         return method
-    return next((name for family, name in _DEFAULTS if isinstance(classifier.model, family)), "occlusion")
+    best = next((name for family, name in _DEFAULTS if isinstance(classifier.model, family)), "occlusion")
+    return "integrated_gradients" if best == "rollout" and label is not None else best
 
 
 def _find_class(classifier: Classifier, label: str) -> int:
