@@ -2,6 +2,7 @@
 
     make results                      everything below TUBELET_TEST_DATA; about two hours on two CPU cores
     python examples/results.py fight  any of: fight, fight-transformer, ucf101, volumes, volumes-vivit
+    python examples/results.py --resume ...  go on: what was measured already is not measured again
 
 Accuracy on a few hundred clips depends on who is in the test set as much as on the model, so the clips are dealt into
 five folds by source, each fold is tested once, and the figures are pooled over all of them, with an interval that draws
@@ -9,6 +10,7 @@ whole sources anew. Where a task has several seeds, each fold is trained once wi
 often as it was.
 """
 
+import json
 import os
 import platform
 import re
@@ -16,7 +18,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -124,7 +126,9 @@ def deal(manifest: Manifest, fold: int, unknown: str | None) -> Manifest:
 
 def learn_motion(recipe: Recipe, name: str, runs: Path) -> Recipe:
     """Train the recipe's model on moving shapes, under the same contract, and begin with its weights."""
-    shapes = replace(make_moving_shapes(recipe.model.name), input=recipe.input)
+    shapes, kept = replace(make_moving_shapes(recipe.model.name), input=recipe.input), runs / f"{name}-shapes"
+    if "--resume" in sys.argv and (kept / "report.json").exists():
+        return replace(recipe, model=replace(recipe.model, weights=str(kept)))
     begun = time.process_time()
     result = tubelet.train(recipe=shapes, name=f"{name}-shapes", runs=runs, overwrite=True)
     top1 = result.report.metrics.top1 if result.report else float("nan")
@@ -160,36 +164,64 @@ def train_fold(recipe: Recipe, task: Task, dealt: Manifest, name: str, runs: Pat
     return score_samples(classifier, dealt.select("test"), dealt, views=task.views)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """State what one training reached on the clips of its fold."""
+
+    hits: list[float]
+    """For each clip, 1.0 where it was named right."""
+    groups: list[str]
+    """Its source."""
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+
+def train_and_test(recipe: Recipe, task: Task, dealt: Manifest, name: str, runs: Path) -> Outcome:
+    """Train and test one fold with one seed, unless it lies there already, and write down what came out."""
+    kept = runs / f"{name}.json"
+    if "--resume" in sys.argv and kept.exists():
+        return Outcome(**json.loads(kept.read_text(encoding="utf-8")))
+    begun, before = time.perf_counter(), time.process_time()
+    scored = train_fold(recipe, task, dealt, name, runs)
+    outcome = Outcome(
+        (scored.scores.argmax(1) == scored.labels).astype(float).tolist(),
+        [sample.group or sample.source for sample in scored.samples],
+        time.perf_counter() - begun,
+        time.process_time() - before,
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    )
+    files.write_json(kept, asdict(outcome))
+    return outcome
+
+
 def measure(name: str, task: Task, data: Path, runs: Path) -> str:
     """Train and test each fold with each seed; return one row of the table."""
     manifest, recipe = task.make(data)
     if task.learns_motion_first:
         recipe = learn_motion(recipe, name, runs)
-    started, used = time.perf_counter(), time.process_time()
-    right: list[list[float]] = []
-    for seed in task.seeds:
-        hits: list[float] = []
-        groups: list[str] = []
+    outcomes: dict[int, list[Outcome]] = {seed: [] for seed in task.seeds}
+    for seed, own in outcomes.items():
         seeded = override(recipe, {"training.seed": seed})
         for fold in range(FOLDS):
-            begun, before = time.perf_counter(), time.process_time()
-            scored = train_fold(seeded, task, deal(manifest, fold, task.unknown), f"{name}-{fold}-{seed}", runs)
-            own = (scored.scores.argmax(1) == scored.labels).astype(float)
-            hits.extend(own.tolist())
-            groups += [sample.group or sample.source for sample in scored.samples]
+            dealt = deal(manifest, fold, task.unknown)
+            last = train_and_test(seeded, task, dealt, f"{name}-{fold}-{seed}", runs)
+            own.append(last)
             print(
-                f"{name} seed {seed} fold {fold}: {own.mean():.3f}, {np.mean(hits):.3f} so far; "
-                f"{time.perf_counter() - begun:.0f} s, of one processor {time.process_time() - before:.0f} s",
+                f"{name} seed {seed} fold {fold}: {np.mean(last.hits):.3f}, "
+                f"{np.mean([hit for one in own for hit in one.hits]):.3f} so far; "
+                f"{last.wall_s:.0f} s, of one processor {last.cpu_s:.0f} s",
                 flush=True,
             )
-        right.append(hits)
+    right = [[hit for one in own for hit in one.hits] for own in outcomes.values()]
+    groups = [group for one in next(iter(outcomes.values())) for group in one.groups]
     values, members = np.mean(right, axis=0), np.unique(groups, return_inverse=True)[1]
     interval = estimate_bootstrap(
         lambda rows: float(values[rows].mean()), len(values), np.random.default_rng(0), groups=members.astype(np.int64)
     )
     spread = f"{interval.low:.3f} to {interval.high:.3f}" if interval else "-"
-    count, peak_mb = FOLDS * len(task.seeds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    wall_s, cpu_s = (time.perf_counter() - started) / count, (time.process_time() - used) / count
+    every = [one for own in outcomes.values() for one in own]
+    wall_s, cpu_s, peak_mb = (np.mean([getattr(one, key) for one in every]) for key in ("wall_s", "cpu_s", "peak_mb"))
     return (
         f"| {name} | {recipe.model.name} | {len(values)} | {values.mean():.3f} | {spread} | "
         f"{', '.join(f'{np.mean(hits):.3f}' for hits in right)} | {wall_s:.0f} | {cpu_s:.0f} | {peak_mb:.0f} |"
@@ -224,7 +256,7 @@ def write_page(path: Path, rows: list[str]) -> None:
 def main() -> None:
     """Run the named tasks, or all, print a table in Markdown, and write it as a page."""
     data, runs = Path(os.environ["TUBELET_TEST_DATA"]), Path("runs") / "results"
-    names = sys.argv[1:] or list(TASKS)
+    names = [name for name in sys.argv[1:] if name != "--resume"] or list(TASKS)
     rows = [measure(name, TASKS[name], data, runs) for name in names]
     print("\n".join(["", *HEADER, *rows]))
     write_page(runs / "results.md", rows)

@@ -7,14 +7,16 @@
 Names are loaded on first use: importing the package costs milliseconds and imports no PyTorch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tubelet.deferred import defer
 
 if TYPE_CHECKING:
     from tubelet.classifier import Classifier as Classifier
     from tubelet.errors import TubeletError as TubeletError
     from tubelet.errors import VideoError as VideoError
     from tubelet.evaluation.audit import audit as audit
+    from tubelet.evaluation.compare import compare as compare
     from tubelet.evaluation.evaluate import evaluate as evaluate
     from tubelet.explanation.explain import explain as explain
     from tubelet.models import create_model as create_model
@@ -40,6 +42,7 @@ _HOMES = {
     "Video": "tubelet.video.source",
     "VideoError": "tubelet.errors",
     "audit": "tubelet.evaluation.audit",
+    "compare": "tubelet.evaluation.compare",
     "create_model": "tubelet.models",
     "evaluate": "tubelet.evaluation.evaluate",
     "explain": "tubelet.explanation.explain",
@@ -60,6 +63,7 @@ __all__ = [
     "Video",
     "VideoError",
     "audit",
+    "compare",
     "create_model",
     "evaluate",
     "explain",
@@ -71,14 +75,4 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tubelet' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = defer(__name__, _HOMES)

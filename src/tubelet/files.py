@@ -172,7 +172,7 @@ def read_sealed(path: str | os.PathLike[str]) -> bytes:
     try:
         with Path(path).open("rb") as stream:
             head, payload = stream.read(_SEAL.size), stream.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(
             f"cannot read '{path}' - there is no such file - give the path of a checkpoint."
         ) from None

@@ -39,7 +39,20 @@ def folder(tmp_path):
 
 
 def test_weights_bring_their_own_model_and_contract_to_a_training(world, folder, tmp_path, capsys):
-    places = ["--runs", tmp_path, "--name", "tuned", "--epochs", 1, "--workers", 0, "--optimizer.lr", 1e-9]
+    places = [
+        "--runs",
+        tmp_path,
+        "--name",
+        "tuned",
+        "--epochs",
+        1,
+        "--workers",
+        0,
+        "--lr",
+        1e-9,
+        "--optimizer.min-lr",
+        0,
+    ]
     status, out, err = run("train", world, "--weights", folder, *places, capsys=capsys)
     assert status == 0, err
     assert "videomae" in out
@@ -57,7 +70,7 @@ def test_weights_bring_their_own_model_and_contract_to_a_training(world, folder,
 def test_a_run_starts_from_another_run_with_its_classes_and_head(small_run, world, tmp_path, capsys):
     config = tmp_path / "tiny.yaml"
     config.write_text(write_config(make_tiny_recipe("")))
-    places = ["--runs", tmp_path, "--name", "second", "--epochs", 1, "--optimizer.lr", 1e-9]
+    places = ["--runs", tmp_path, "--name", "second", "--epochs", 1, "--lr", 1e-9, "--optimizer.min-lr", 0]
     status, _, err = run("train", world, "--config", config, "--weights", small_run, *places, "--json", capsys=capsys)
     assert status == 0, err
     before = read_tensors([small_run / "model" / "model.safetensors"])

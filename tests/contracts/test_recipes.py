@@ -44,6 +44,7 @@ def test_a_recipe_says_what_it_is_and_comes_back_from_yaml(name, tmp_path):
         assert recipe.data.source in DATASETS
     spec = find_card(recipe.model.name).input_spec
     assert recipe.input.kind == spec.kind
+    assert override(recipe, {"model.weights": "runs/mine"}).model.source == "runs/mine", "--weights must win"
     if recipe.model.source == "default":
         assert find_published(recipe.model.name).num_classes == 400
         assert recipe.input == spec, "weights must see clips as they did"

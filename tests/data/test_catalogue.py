@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import json
+import re
+import shlex
 import sys
 import tarfile
 import threading
@@ -17,6 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from run_command import run
+from tubelet.cli import app
 from tubelet.data import register_dataset
 from tubelet.data.catalogue import DATASETS, Request, fetch_dataset, find_on_disk, hmdb51, medmnist, open_data, ucf101
 from tubelet.data.catalogue.jester import JESTER_CLASSES
@@ -26,7 +30,12 @@ from tubelet.data.dataset import ClipDataset
 from tubelet.errors import ConfigError, DataError, MissingExtra
 from tubelet.evaluation.evaluate import prepare_evaluation
 from tubelet.fetching import FetchError, Remote
+from tubelet.recipes.listing import RECIPES
+from tubelet.recipes.resolution import resolve_recipe
 from tubelet.registry import load_plugin
+from tubelet.training.opening import fix_source
+from tubelet.training.progress import QUIET
+from tubelet.training.train import open_clips
 from tubelet.video.spec import InputSpec
 
 CODECS = {".avi": "mpeg4", ".mp4": "libx264", ".webm": "libvpx-vp9"}
@@ -427,8 +436,8 @@ def test_clips_of_kinetics_are_cut_out_of_whole_videos_that_the_user_has(home, t
     assert reasons["eeeeeeeeeee_000000_000010"] == "absent"
 
 
-def fake_downloader(monkeypatch, asked):
-    """Stand in for YouTube: one video is there, the others are gone."""
+def fake_downloader(monkeypatch, asked, there=("-bbbbbbbbbb",)):
+    """Stand in for YouTube: these videos are there, the others are gone."""
 
     class DownloadError(Exception):
         pass
@@ -446,7 +455,7 @@ def fake_downloader(monkeypatch, asked):
         def download(self, addresses):
             asked.extend(addresses)
             name = addresses[0].rpartition("=")[2]
-            if name != "-bbbbbbbbbb":
+            if name not in there:
                 raise DownloadError("Video unavailable")
             path = self.template.replace("%(id)s", name).replace("%(ext)s", "mp4")
             make_clip(Path(path), frames=60, fps=5)
@@ -480,6 +489,23 @@ def test_some_classes_of_kinetics_come_from_youtube(home, tmp_path, monkeypatch)
     with pytest.raises(DataError, match="may not be fetched here") as refused:
         fetch_dataset("kinetics400", Request(classes=("archery",), offline=True))
     assert refused.value.code == "download_forbidden"
+
+
+def test_the_recipe_for_two_classes_of_kinetics_says_how_to_train_on_them_alone(home, tmp_path, monkeypatch, capsys):
+    put_annotations(home, tmp_path)
+    asked = []
+    fake_downloader(monkeypatch, asked, ("aaaaaaaaaaa", "-bbbbbbbbbb", "ddddddddddd"))
+    text = RECIPES["kinetics2/frame_transformer"].text
+    download, train = (shlex.split(found) for found in re.findall("    tubelet (.+)", text))
+    status, _, err = run(*download, capsys=capsys)
+    assert status == 0, err
+    _, bound, _ = app.parse_args(train, exit_on_error=False)
+    data, options = bound.arguments["data"], bound.arguments["options"]
+    recipe = resolve_recipe(data, options.list_places()["recipe"], options.list_changes())
+    before = list(asked)
+    manifest = open_clips(fix_source(recipe, data), QUIET)
+    assert asked == before
+    assert manifest.classes == ("dribbling basketball", "dunking basketball")
 
 
 def test_without_the_downloader_a_message_says_how_to_get_it(home, tmp_path, monkeypatch):
@@ -681,6 +707,7 @@ def test_every_data_set_says_what_it_is_and_under_which_terms():
         assert entry.license
         is_made = entry.license == "made on this machine"
         assert bool(entry.citation) is bool(entry.homepage) is not is_made
+        assert (entry.kind == "synthetic") is (is_made and name != "fake-organs")
 
 
 def test_worlds_refuse_what_they_cannot_do(home):

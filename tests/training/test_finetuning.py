@@ -107,6 +107,7 @@ def test_adapters_alone_move_with_the_head():
     [
         (FinetuningRecipe(frozen_layers=9), "videomae_nano", "5 at most, and -1 .* found 9"),
         (FinetuningRecipe(adapter_rank=4), "i3d_nano", "found none in this model"),
+        (FinetuningRecipe(adapter_rank=97), "videomae_nano", "found 97, theirs is 96 - lower it"),
     ],
 )
 def test_what_a_model_cannot_do_is_refused(recipe, name, words):

@@ -77,6 +77,12 @@ def test_the_rate_of_papers_is_scaled_by_the_clips_of_a_step():
     assert make_schedule(OptimizerRecipe(lr=5e-4), 4, 10, clips=128).peak == 5e-4
 
 
+def test_a_rate_that_begins_below_its_floor_is_refused():
+    with pytest.raises(ConfigError, match=r"found 1e-06 with optimizer\.lr 1e-07 - lower optimizer\.min_lr, to 0"):
+        OptimizerRecipe(lr=1e-7)
+    assert OptimizerRecipe(lr=1e-7, min_lr=0.0).lr == OptimizerRecipe(lr=1e-7, schedule="constant").lr == 1e-7
+
+
 def test_a_rate_in_steps_falls_after_its_epochs():
     recipe = OptimizerRecipe(lr=0.005, schedule="step", milestones=(11.0, 14.0), gamma=0.1, warmup_epochs=0.0)
     schedule = make_schedule(recipe, steps_per_epoch=3, epochs=15)

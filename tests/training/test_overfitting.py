@@ -76,7 +76,7 @@ def test_equal_clips_with_different_labels_are_named(tmp_path):
 
 
 def test_rates_that_are_far_off_are_what_the_advice_is_about(world):
-    low = overfit_batch(world, recipe=make_tiny_recipe(""), steps=12, optimizer__lr=1e-13)
+    low = overfit_batch(world, recipe=make_tiny_recipe(""), steps=12, optimizer__lr=1e-13, optimizer__min_lr=0.0)
     assert low.describe().startswith("loss stays at 0.693, a guess has 0.6")
     assert "steps are too small for float32 - raise optimizer.lr, now 1e-13" in low.advice
     slow = overfit_batch(world, recipe=make_tiny_recipe(""), steps=12, optimizer__lr=1e-4)
@@ -167,7 +167,8 @@ def test_the_command_prints_as_it_goes_and_leaves_with_the_verdict(world, tmp_pa
     assert status == 0
     assert "step    1  loss 0.69" in out
     assert "learned 4 of 4 clips by heart" in out
-    status, out, _ = run_command(*command, "--lr", "1e-13", "--overfit-steps", 10, "--json", capsys=capsys)
+    low = ["--lr", "1e-13", "--optimizer.min-lr", 0]
+    status, out, _ = run_command(*command, *low, "--overfit-steps", 10, "--json", capsys=capsys)
     assert status == 1
     row = json.loads(out)
     assert (row["is_learned"], row["steps"], len(row["clips"])) == (False, 10, 4)

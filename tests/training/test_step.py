@@ -291,7 +291,7 @@ def test_the_average_begins_with_the_weights_that_training_starts_from(recipe, t
     train(recipe=recipe, name="first", runs=tmp_path, training__epochs=1)
     source = tmp_path / "first" / "model"
     train(
-        recipe=replace(recipe, optimizer=replace(recipe.optimizer, ema=0.9, lr=1e-12)),
+        recipe=replace(recipe, optimizer=replace(recipe.optimizer, ema=0.9, lr=1e-12, min_lr=0.0)),
         name="second",
         runs=tmp_path,
         training__epochs=1,

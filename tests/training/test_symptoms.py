@@ -87,7 +87,7 @@ def test_steps_too_small_for_the_number_format_are_noticed():
             super().__init__()
             nn.init.normal_(self.head.weight)
 
-    text = describe(Even, RULES["adamw"], lr=1e-13)
+    text = describe(Even, RULES["adamw"], lr=1e-13, min_lr=0.0)
     assert "stay as they are, to the bit: steps are too small for float32 - raise optimizer.lr, now 1e-13" in text
 
 
@@ -195,7 +195,7 @@ class Notes(Quiet):
 @pytest.mark.slow
 def test_a_run_that_learns_nothing_says_so_once_even_if_it_was_interrupted(small_run, tmp_path):
     source = os.fspath(small_run.parents[1] / "world" / "manifest.csv")
-    recipe = replace(make_tiny_recipe(source, epochs=6), optimizer=OptimizerRecipe(lr=1e-13))
+    recipe = replace(make_tiny_recipe(source, epochs=6), optimizer=OptimizerRecipe(lr=1e-13, min_lr=0.0))
     first, second = Notes(stop_after=4), Notes()
     with pytest.raises(KeyboardInterrupt):
         train(recipe=recipe, name="still", runs=tmp_path, listener=first)

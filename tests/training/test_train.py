@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 
@@ -27,10 +28,12 @@ from tubelet.recipes.resolution import resolve_recipe
 from tubelet.recipes.small import MOVING_SHAPES, make_moving_shapes
 from tubelet.training.loop import Classification, Totals, train_epoch, validate
 from tubelet.training.optimizer import Schedule, make_optimizer
+from tubelet.training.pretraining import pretrain
 from tubelet.training.progress import Quiet
 from tubelet.training.run import Run, load_checkpoint
 from tubelet.training.step import Stepper
 from tubelet.training.train import train
+from tubelet.training.tuning import tune
 from tubelet.transforms.policy import Augmentation
 from tubelet.video.spec import InputSpec
 
@@ -134,7 +137,7 @@ def test_two_runs_with_one_seed_are_equal_and_with_another_are_not(source, tmp_p
 
 def test_patience_ends_a_run_that_gets_no_better(source, tmp_path):
     recipe = make_tiny_recipe(source, epochs=30, patience=2)
-    recipe = replace(recipe, optimizer=OptimizerRecipe(lr=1e-12))
+    recipe = replace(recipe, optimizer=OptimizerRecipe(lr=1e-12, min_lr=0.0))
     with pytest.warns(UserWarning, match="steps are too small for float32"):
         folder = train(recipe=recipe, name="a", runs=tmp_path).folder
     with (folder / "metrics.csv").open() as table:
@@ -173,6 +176,11 @@ def test_resuming_on_changed_clips_is_refused(small_run, tmp_path):
         file.write_text(file.read_text().replace(str(small_run.parents[1]), str(tmp_path / "copy")))
     rows = manifest.read_text().splitlines()
     manifest.write_text("\n".join([rows[0], *rows[2:]]) + "\n")
+    lost = re.escape(rows[1].partition(",")[0])
+    with pytest.raises(TrainingError, match=f"1 of the 52 clips it was started with .*, such as .*{lost}"):
+        train(name="small", runs=runs, resume=True)
+    relabelled = rows[1].replace(",slow,", ",fast,")
+    manifest.write_text("\n".join([rows[0], relabelled, *rows[2:]]) + "\n")
     with pytest.raises(TrainingError, match="its clips, labels or splits have changed since"):
         train(name="small", runs=runs, resume=True)
 
@@ -247,9 +255,20 @@ def test_a_folder_that_is_no_run_is_never_touched(source, tmp_path):
     for overwrite in (False, True):
         with pytest.raises(TrainingError, match="no run"):
             train(recipe=make_tiny_recipe(source), name="mine", runs=tmp_path, overwrite=overwrite)
-    with pytest.raises(TrainingError, match="name"):
-        train(recipe=make_tiny_recipe(source), name=".", runs=tmp_path)
+    for place in ({"name": "manifest.csv", "runs": tmp_path / "mine"}, {"runs": tmp_path / "mine" / "manifest.csv"}):
+        with pytest.raises(TrainingError, match=r"manifest.csv' is a file - choose another --name, or --runs"):
+            train(recipe=make_tiny_recipe(source), **place)
+    with pytest.raises(CheckpointError, match="there is no such file"):
+        load_checkpoint(tmp_path / "mine" / "manifest.csv" / "last.ckpt")
     assert (tmp_path / "mine" / "manifest.csv").read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "...", "../evil", "a/b", "a\\b", "/a"])
+@pytest.mark.parametrize("command", [train, pretrain, tune])
+def test_a_name_that_leads_elsewhere_is_refused(command, name, tmp_path):
+    with pytest.raises(ConfigError, match="a run's name is that of its folder - found"):
+        command("no-clips", name=name, runs=tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_overwriting_removes_the_old_model_at_once_and_leaves_strange_files(small_run, tmp_path):

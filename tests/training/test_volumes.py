@@ -5,11 +5,15 @@ import os
 import numpy as np
 import pytest
 
+from tubelet.config import override
+from tubelet.data.catalogue import DATASETS
 from tubelet.data.manifest import read_manifest
 from tubelet.data.volumes import holds_volumes
 from tubelet.models import create_model, list_models
+from tubelet.recipes.listing import RECIPES
+from tubelet.recipes.organs import make_organs
 from tubelet.recipes.recipe import Recipe
-from tubelet.recipes.resolution import resolve_recipe
+from tubelet.recipes.resolution import DEFAULTS, resolve_recipe
 from tubelet.recipes.small import VOLUMES, make_volumes
 from tubelet.training.session import list_sizes
 from tubelet.training.train import train
@@ -42,6 +46,19 @@ def test_videos_and_files_that_cannot_be_read_start_from_the_usual_recipe(tmp_pa
     assert (
         resolve_recipe(os.fspath(table), None, {}) == resolve_recipe(str(tmp_path / "broken.npz"), None, {}) == Recipe()
     )
+
+
+def test_known_volumes_start_from_a_recipe_for_volumes_and_organs_from_their_own():
+    told = []
+    organs = resolve_recipe("organmnist3d", None, {"training.epochs": 3}, told.append)
+    assert organs == override(make_organs(), {"training.epochs": 3})
+    assert "organmnist3d/vivit" in told[0]
+    for name in ("vesselmnist3d", "organmnist3d-64", "fake-organs"):
+        assert resolve_recipe(name, None, {}) == make_volumes()
+    assert resolve_recipe("organmnist3d", None, {"model.name": "i3d_nano"}) == make_volumes()
+    assert resolve_recipe("organmnist3d", None, {"input.frames": 28}).model == make_volumes().model
+    assert resolve_recipe("speed", None, {}) == Recipe(), "no published weights know what is made here"
+    assert all(data in DATASETS and recipe in RECIPES for data, recipe in DEFAULTS.items())
 
 
 def test_every_model_for_volumes_fits_its_recipe():

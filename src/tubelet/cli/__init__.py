@@ -13,6 +13,8 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from tubelet import __version__
+from tubelet.cli.audit import audit_model
+from tubelet.cli.compare import compare_runs
 from tubelet.cli.data import data_app
 from tubelet.cli.doctor import report_doctor
 from tubelet.cli.evaluate import evaluate_model
@@ -45,6 +47,8 @@ app.command(pretrain_model, name="pretrain")
 app.command(tune_recipe, name="tune")
 app.command(replay_failure, name="replay")
 app.command(evaluate_model, name="evaluate")
+app.command(audit_model, name="audit")
+app.command(compare_runs, name="compare")
 app.command(predict_sources, name="predict")
 app.command(explain_source, name="explain")
 app.command(show_models, name="models")
@@ -52,6 +56,9 @@ app.command(weights_app)
 app.command(data_app)
 app.command(recipe_app)
 app.command(report_doctor, name="doctor")
+
+BROKEN_PIPE = 128 + 13
+"""Exit status as if SIGPIPE had ended the program, which Python ignores: other tools leave so where nobody reads on."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,14 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             # File names need not be text; JSON understands this escape.
             stream.reconfigure(errors="backslashreplace")
     try:
-        status = app(
-            _load_plugins(_spread(sys.argv[1:] if arguments is None else list(arguments))),
-            exit_on_error=False,
-            print_error=False,
-            error_console=console,
-            result_action="return_value",
-        )
-        sys.stdout.flush()
+        status = _execute(_load_plugins(_spread(sys.argv[1:] if arguments is None else list(arguments))), console)
     except CycloptsError as error:
         _print_failure(console, error)
         console.print("'tubelet --help' and 'tubelet COMMAND --help' list what there is.", highlight=False)
@@ -88,6 +88,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _execute(arguments: list[str], console: Console) -> object:
+    """Run the command and return what it returns."""
+    try:
+        status = app(
+            arguments, exit_on_error=False, print_error=False, error_console=console, result_action="return_value"
+        )
+    except SystemExit as left:
+        if isinstance(left.__context__, BrokenPipeError):  # so rich ends a program whose reader left, with status 1
+            sys.exit(BROKEN_PIPE)
+        raise
+    sys.stdout.flush()
+    return status
 
 
 def _spread(arguments: list[str]) -> list[str]:
@@ -120,7 +134,7 @@ def _print_failure(console: Console, message: object) -> None:
 def _explain_refusal(console: Console, error: OSError) -> int:
     """Say what the system refused, and return the exit status; a reader who left (`| head`) needs no message."""
     if isinstance(error, BrokenPipeError) and _has_reader_left():
-        return 128 + 13  # as if SIGPIPE had ended the program, which Python ignores
+        return BROKEN_PIPE
     if error.filename is None:
         _print_failure(console, error)
     else:

@@ -66,7 +66,8 @@ def print_fields(pattern: str, *, pretraining: bool, as_json: bool) -> None:
     fields = describe_fields(PretrainingRecipe if pretraining else Recipe)
     names = [name for name in fields if fnmatchcase(name, pattern)]
     if not names:
-        near = name_nearest(pattern, fields) or "."
+        whole = " or ".join(repr(name) for name in fields if name.endswith(f".{pattern}"))
+        near = f"; did you mean {whole}?" if whole else name_nearest(pattern, fields) or "."
         raise UnknownName(f"no field matches '{pattern}'{near} 'tubelet recipe fields' explains all {len(fields)}.")
     if as_json:
         rows = {

@@ -101,14 +101,19 @@ class RunOptions:
         """List where the run goes, what is done with one that stands there, and the recipe that was named.
 
         Raises:
-            ConfigError: a file and a name.
+            ConfigError: a file and a name; or one of them for a run that goes on with its own recipe.
         """
+        stated = self.config or self.recipe
+        if self.resume and stated is not None:
+            raise ConfigError(
+                f"--resume goes on with the recipe that the run was started with - found {stated} too - leave one out."
+            )
         if self.config is not None and self.recipe is not None:
             raise ConfigError(
                 f"one recipe was asked for - found --config {self.config} and --recipe {self.recipe} - give one."
             )
         places = {name: getattr(self, name) for name in ("name", "runs", "resume", "overwrite")}
-        return places if self.resume else {**places, "recipe": self.config or self.recipe}
+        return places if self.resume else {**places, "recipe": stated}
 
     def add_trackers(self, listener: "Listener") -> "Listener":
         """Have the trackers that were asked for listen, too."""

@@ -10,6 +10,7 @@ from tubelet.metrics.classification import (
     measure_classification,
     rank_labels,
 )
+from tubelet.metrics.comparison import McNemar, PairedDifference, compare_paired, mcnemar
 from tubelet.metrics.intervals import Interval, estimate_bootstrap, estimate_wilson
 from tubelet.metrics.multilabel import (
     THRESHOLD,
@@ -26,15 +27,19 @@ __all__ = [
     "ClassMetrics",
     "ClassificationMetrics",
     "Interval",
+    "McNemar",
     "MultilabelClassMetrics",
     "MultilabelMetrics",
+    "PairedDifference",
     "Ranking",
     "average_f1",
+    "compare_paired",
     "count_confusion",
     "estimate_bootstrap",
     "estimate_wilson",
     "format_multilabel_report",
     "format_report",
+    "mcnemar",
     "measure_classification",
     "measure_multilabel",
     "rank_labels",

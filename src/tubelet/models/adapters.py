@@ -67,7 +67,7 @@ def add_adapters(model: nn.Module, rank: int, scale: float = 2.0) -> int:
         How many were added.
 
     Raises:
-        ConfigError: a model without attention.
+        ConfigError: a model without attention, or a rank above that of its matrices.
     """
     found = [
         (module, name, child)
@@ -79,6 +79,12 @@ def add_adapters(model: nn.Module, rank: int, scale: float = 2.0) -> int:
         raise ConfigError(
             "adapters lie beside the matrices of attention - found none in this model - use finetuning.frozen_layers "
             "instead."
+        )
+    highest = min(min(child.in_features, child.out_features) for _, _, child in found)
+    if rank > highest:
+        raise ConfigError(
+            f"finetuning.adapter_rank is at most the rank of the matrices of attention - found {rank}, theirs is "
+            f"{highest} - lower it; 8 is usual."
         )
     for module, name, child in found:
         setattr(module, name, AdaptedLinear(child, rank, scale))

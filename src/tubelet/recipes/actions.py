@@ -46,7 +46,7 @@ def make_ucf101_vivit() -> Recipe:
     Source of the weights: arXiv 2103.15691.
     """
     spec = InputSpec(frames=32, sampling="dense", stride=2, convention="dmvr", short="loop")
-    return _make_ucf101(ModelRecipe("vivit_base_joint", pretrained=True), spec)
+    return _make_ucf101(ModelRecipe("vivit_base_joint", weights="default"), spec)
 
 
 @register_recipe("ucf101/videomae")
@@ -56,7 +56,7 @@ def make_ucf101_videomae() -> Recipe:
     Result: not measured here; the paper has 96.1 % top-1 with other settings, those of `ucf101/videomae_official`.
     """
     spec = InputSpec(sampling="dense", stride=4, convention="videomae", mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    return _make_ucf101(ModelRecipe("videomae_base", pretrained=True), spec)
+    return _make_ucf101(ModelRecipe("videomae_base", weights="default"), spec)
 
 
 @register_recipe("ucf101/timesformer")
@@ -66,7 +66,7 @@ def make_ucf101_timesformer() -> Recipe:
     Result: not measured here.
     """
     spec = InputSpec(frames=8, sampling="dense", rate_fps=0.9375, convention="slowfast", mean=(0.45,), std=(0.225,))
-    return _make_ucf101(ModelRecipe("timesformer_base_divided", pretrained=True), spec)
+    return _make_ucf101(ModelRecipe("timesformer_base_divided", weights="default"), spec)
 
 
 @register_recipe("ucf101/i3d")
@@ -76,7 +76,7 @@ def make_ucf101_i3d() -> Recipe:
     Result: not measured here; the paper has 95.1 % top-1 on split 1 with other settings.
     """
     spec = InputSpec(frames=64, sampling="dense", rate_fps=25.0, short="loop")
-    return _make_ucf101(ModelRecipe("i3d_rgb", pretrained=True), spec)
+    return _make_ucf101(ModelRecipe("i3d_rgb", weights="default"), spec)
 
 
 @register_recipe("ucf101/cnn_gru")
@@ -107,15 +107,18 @@ def _make_small(model: str) -> Recipe:
 def make_dunking() -> Recipe:
     """Tell dribbling from dunking with one transformer block over 32 flattened frames of 128 x 128.
 
-    The clips: `tubelet data download kinetics400 --classes "dribbling basketball" --classes "dunking basketball"`, or a
-    folder with two class folders. There is about one of the one for two of the other, so rare clips weigh more.
+    The clips are a folder with two class folders, or those that are still on YouTube:
+
+        tubelet data download kinetics400 --classes "dribbling basketball" --classes "dunking basketball"
+        tubelet train kinetics400 --no-download --recipe kinetics2/frame_transformer
+
+    There is about one of the one for two of the other, so rare clips weigh more.
 
     Result: not measured here; two epochs of another implementation had 71.6 % accuracy and an F1 of .66.
 
     Differences: two logits and a softmax, which is the sigmoid of their difference.
     """
     return Recipe(
-        data=DataRecipe(source="kinetics400"),
         model=ModelRecipe("frame_transformer"),
         input=InputSpec(frames=32, height=128, width=128),
         augmentation=Augmentation(horizontal_flip=0.5),

@@ -44,7 +44,7 @@ class OptimizerRecipe:
     warmup_lr: float = 0.0
     """Where the warm-up begins."""
     min_lr: float = 1e-6
-    """Where the rate stops falling."""
+    """Where the rate stops falling; at most lr."""
     ema: float = 0.0
     """Share of itself that a moving average of the weights keeps at each step, below 1: the average is what is
     validated and kept; 0.999 is usual, 0 is off."""
@@ -73,6 +73,11 @@ class OptimizerRecipe:
         self._check_schedule()
 
     def _check_schedule(self) -> None:
+        if self.min_lr > self.lr and self.schedule != "constant":
+            raise ConfigError(
+                f"optimizer.min_lr is where the rate stops falling from optimizer.lr - found {self.min_lr} with "
+                f"optimizer.lr {self.lr} - lower optimizer.min_lr, to 0 say."
+            )
         if list(self.milestones) != sorted(set(self.milestones)) or (self.milestones and self.milestones[0] <= 0):
             raise ConfigError(
                 f"optimizer.milestones are epochs, each later than the one before - found {self.milestones} - give "

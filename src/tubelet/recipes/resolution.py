@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tubelet.config import override, read_config
 from tubelet.errors import CheckpointError, ConfigError, DataError
@@ -23,7 +24,10 @@ from tubelet.recipes.small import (
 )
 from tubelet.video.spec import InputSpec
 
-__all__ = ["read_stated", "resolve_pretraining", "resolve_recipe"]
+if TYPE_CHECKING:
+    from tubelet.data.catalogue.entry import Kind
+
+__all__ = ["DEFAULTS", "read_stated", "resolve_pretraining", "resolve_recipe"]
 
 R = TypeVar("R", Recipe, PretrainingRecipe)
 
@@ -63,21 +67,6 @@ def _meet_features(recipe: Recipe, spec: InputSpec, source: str | None) -> Recip
     return override(replace(recipe, input=spec), FEATURES.get(recipe.model.name, {}))
 
 
-def _find_volumes_recipe(source: str | None, changes: Mapping[str, Any]) -> Recipe | None:
-    """Return the recipe for volumes where the data is such, and neither weights nor another model are asked for."""
-    from tubelet.data.manifest import read_manifest
-    from tubelet.data.volumes import holds_volumes
-
-    model = str(changes.get("model.name", "i3d_nano"))
-    has_weights = bool(changes.get("model.weights") or changes.get("model.pretrained"))
-    if has_weights or model not in VOLUMES or source is None or Path(source).suffix.lower() != ".npz":
-        return None
-    try:
-        return make_volumes(model) if holds_volumes(read_manifest(source)) else None
-    except DataError:
-        return None  # the training opens the data next, and says what is wrong with it
-
-
 def resolve_recipe(
     data: str | None,
     stated: Recipe | Path | str | None,
@@ -95,7 +84,8 @@ def resolve_recipe(
             brings a recipe of its own, `make_features`, and takes their number from the data, and the frames of the
             longest clip where that recipe does not say how many are chosen. Volumes, gray arrays as deep as high and
             wide, bring `make_volumes`, unless weights or a model that is not in `VOLUMES` are named. Where nothing of
-            this is named, videos bring `make_few_clips`, which begins with published weights, if they can be had.
+            this is named, data in `DEFAULTS` bring a recipe of their own, and other videos `make_few_clips`, which
+            begins with published weights, if they can be had.
         on_choice: told what was chosen where nothing was named, and why.
 
     Raises:
@@ -115,19 +105,11 @@ def resolve_recipe(
         if spec.kind == "features":
             met = _meet_features(make_features(model), spec, source)
             return override(met, changes, "command line")
-    volumes = _find_volumes_recipe(source, changes)
-    if volumes is not None:
-        return override(volumes, changes, "command line")
-    if data == "moving-shapes":
-        return _resolve(make_moving_shapes(), changes)
-    return _resolve(_choose_for_videos(source, changes, on_choice), changes)
+    return _resolve(_choose(source, changes, on_choice), changes)
 
 
 def resolve_pretraining(
-    data: str | None,
-    stated: PretrainingRecipe | Path | str | None,
-    changes: Mapping[str, Any],
-    _on_choice: Callable[[str], None] = _ignore,
+    data: str | None, stated: PretrainingRecipe | Path | str | None, changes: Mapping[str, Any]
 ) -> PretrainingRecipe:
     """Decide everything a pre-training depends on, as `resolve_recipe` does for a training."""
     if stated is not None:
@@ -135,10 +117,27 @@ def resolve_pretraining(
     return _resolve(make_moving_shapes_pretraining() if data == "moving-shapes" else PretrainingRecipe(), changes)
 
 
-def _choose_for_videos(source: str | None, changes: Mapping[str, Any], on_choice: Callable[[str], None]) -> Recipe:
-    """Begin with published weights where nobody said with what, and they can be had; else from scratch."""
-    if not source or not _holds_videos(source) or any(key.startswith(NAMED) for key in changes):
+def _choose(source: str | None, changes: Mapping[str, Any], on_choice: Callable[[str], None]) -> Recipe:
+    """Begin with the recipe that suits the data, as far as what was named leaves the choice."""
+    if not source:
         return Recipe()
+    is_free = not any(key.startswith(NAMED) for key in changes)
+    if is_free and source in DEFAULTS:
+        name = DEFAULTS[source]
+        on_choice(f"training by the recipe {name}, because nothing else was named; --recipe takes another.")
+        return read_stated(name, Recipe)
+    model = str(changes.get("model.name", "i3d_nano"))
+    may_be_volumes = model in VOLUMES and not (changes.get("model.weights") or changes.get("model.pretrained"))
+    kind = _find_kind(source) if is_free or may_be_volumes else None
+    if kind == "volumes" and may_be_volumes:
+        return make_volumes(model)
+    if source == "moving-shapes":
+        return make_moving_shapes()
+    return _choose_for_videos(on_choice) if is_free and kind == "videos" else Recipe()
+
+
+def _choose_for_videos(on_choice: Callable[[str], None]) -> Recipe:
+    """Begin with published weights where they can be had; else from scratch."""
     from tubelet.models.published import find_published
     from tubelet.models.weights.description import describe_source
     from tubelet.models.weights.hub import check_connection
@@ -166,20 +165,27 @@ NAMED = ("model.", "input.", "finetuning.")
 """Whoever says something about these has a model in mind."""
 
 
-def _holds_videos(source: str) -> bool:
-    """Tell whether these may be videos of things in the world: not arrays, volumes, or worlds that are made here."""
+DEFAULTS: Mapping[str, str] = MappingProxyType({"organmnist3d": "organmnist3d/vivit"})
+"""For each data set with a shipped recipe that trains from scratch, that recipe."""
+
+
+def _find_kind(source: str) -> "Kind | None":
+    """Tell videos of things in the world from volumes; None is anything else, or what cannot be read."""
     from tubelet.data.catalogue import DATASETS
     from tubelet.data.manifest import read_manifest
+    from tubelet.data.volumes import holds_volumes
 
-    if source in DATASETS:
-        return bool(DATASETS[source].homepage) and "mnist3d" not in source
-    if not Path(source).exists() or Path(source).suffix.lower() == ".npz":
-        return False
+    if source in DATASETS and not Path(source).exists():
+        return DATASETS[source].kind
     try:
-        first = next(iter(read_manifest(source).samples), None)
+        manifest = read_manifest(source)
     except DataError:
-        return False  # the training opens the data next, and says what is wrong with it
-    return first is not None and Path(first.source).suffix.lower() not in (".npz", ".npy", ".nii", ".gz", ".dcm")
+        return None  # the training opens the data next, and says what is wrong with it
+    if Path(source).suffix.lower() == ".npz":
+        return "volumes" if holds_volumes(manifest) else None
+    first = next(iter(manifest.samples), None)
+    is_other = first is None or Path(first.source).suffix.lower() in (".npz", ".npy", ".nii", ".gz", ".dcm")
+    return None if is_other else "videos"
 
 
 def _resolve(base: R, changes: Mapping[str, Any]) -> R:

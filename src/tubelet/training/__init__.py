@@ -11,8 +11,9 @@
 Names are loaded on first use.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tubelet.deferred import defer
 
 if TYPE_CHECKING:
     from tubelet.training.feeding import Feeding as Feeding
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
     from tubelet.training.step import Stepper as Stepper
 
 _HOMES = {
-    "Classification": "loop",
-    "Feeding": "feeding",
-    "Stepper": "step",
-    "load_checkpoint": "run",
-    "make_optimizer": "optimizer",
-    "make_schedule": "optimizer",
-    "overfit_batch": "overfitting",
-    "train_epoch": "loop",
-    "validate": "loop",
+    "Classification": "tubelet.training.loop",
+    "Feeding": "tubelet.training.feeding",
+    "Stepper": "tubelet.training.step",
+    "load_checkpoint": "tubelet.training.run",
+    "make_optimizer": "tubelet.training.optimizer",
+    "make_schedule": "tubelet.training.optimizer",
+    "overfit_batch": "tubelet.training.overfitting",
+    "train_epoch": "tubelet.training.loop",
+    "validate": "tubelet.training.loop",
 }
 
 __all__ = [
@@ -49,14 +50,4 @@ __all__ = [
     "validate",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tubelet.training' has no attribute {name!r}")
-    value = getattr(import_module(f"tubelet.training.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = defer(__name__, _HOMES)

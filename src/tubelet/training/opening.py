@@ -12,7 +12,7 @@ from tubelet.config import flatten, override
 from tubelet.data.assignments import apply_assignments, follow_move, read_assignments, write_assignments
 from tubelet.data.catalogue.entry import Request
 from tubelet.data.manifest import Manifest
-from tubelet.errors import TrainingError, TubeletError
+from tubelet.errors import ConfigError, TrainingError, TubeletError
 from tubelet.models.published import find_published
 from tubelet.models.weights.source import find_weights
 from tubelet.prediction.load import find_model, find_remote
@@ -24,9 +24,22 @@ from tubelet.training.progress import Listener, Silent
 from tubelet.training.ranks import ALONE, Ranks, join_ranks
 from tubelet.training.run import Run
 
-__all__ = ["Asked", "Opened", "Place", "fix_source", "hold_run", "make_request", "open_run"]
+__all__ = ["Asked", "Opened", "Place", "check_name", "fix_source", "hold_run", "make_request", "open_run"]
 
 R = TypeVar("R", Recipe, PretrainingRecipe)
+
+
+def check_name(name: str) -> None:
+    """Make sure that a run of that name is a folder among the others.
+
+    Raises:
+        ConfigError: it leads elsewhere, or nowhere.
+    """
+    if not name.strip(". ") or any(mark in name for mark in "/\\\0"):
+        raise ConfigError(
+            f"a run's name is that of its folder - found {name!r} - give a name such as 'mine', and with --runs the "
+            "folder of all runs."
+        )
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,10 @@ class Place:
     """Name of the run; made of data and model where none is given."""
     overwrite: bool = False
     """Replace a run of that name."""
+
+    def __post_init__(self) -> None:
+        if self.name is not None:
+            check_name(self.name)
 
 
 def make_request(recipe: DataRecipe, listener: Listener) -> Request:
@@ -176,11 +193,23 @@ def _go_on(asked: Asked[R], read: Read[R]) -> Opened[R]:
 
 
 def _read_assigned(run: Run, recipe: R, read: Read[R]) -> Manifest:
-    """Read the clips of a run in the splits that it was started with."""
+    """Read the clips of a run in the splits that it was started with.
+
+    Raises:
+        TrainingError: some of them are not there.
+    """
     manifest = read(recipe)
     if not run.splits_path.exists():
         return manifest
-    return apply_assignments(manifest, follow_move(manifest, read_assignments(run.splits_path)))
+    assigned = follow_move(manifest, read_assignments(run.splits_path))
+    present = {sample.name for sample in manifest.samples}
+    lost = [name for name in assigned if name not in present]
+    if lost:
+        raise TrainingError(
+            f"cannot resume {str(run.folder)!r} - {len(lost)} of the {len(assigned)} clips it was started with are "
+            f"not in {manifest.origin}, such as {lost[0]} - name the data that holds them, or start a new run."
+        )
+    return apply_assignments(manifest, assigned)
 
 
 @contextmanager

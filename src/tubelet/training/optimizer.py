@@ -102,9 +102,9 @@ class Schedule:
         if step < self.warmup_steps:
             start = min(recipe.warmup_lr * self.scale, self.peak)
             return start + (self.peak - start) * (step + 1) / self.warmup_steps
-        floor = min(recipe.min_lr * self.scale, self.peak)
         if recipe.schedule == "constant":
             return self.peak
+        floor = recipe.min_lr * self.scale
         if recipe.schedule == "cosine":
             share = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
             return floor + (self.peak - floor) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))

@@ -9,7 +9,7 @@
         metrics.csv        one row an epoch
         log.jsonl          one object an event: start, epoch, evaluation
         bad_samples.jsonl  clips that could not be read (only where there are some)
-        *.png, report.json, predictions.csv, ...
+        *.png, report.html, report.json, predictions.csv, ...
 
 Every file is written under another name and renamed when whole; checkpoints carry their own hash.
 """
@@ -59,7 +59,14 @@ OWN_FILES = (
         "tracking.json",
         *CHECKPOINTS,
     ),
-    *("report.json", "evaluation.json", "classification_report.txt", "confusion.json", "predictions.csv"),
+    *(
+        "report.html",
+        "report.json",
+        "evaluation.json",
+        "classification_report.txt",
+        "confusion.json",
+        "predictions.csv",
+    ),
     *("curves.png", "class_distribution.png", "confusion.png", "reconstruction.png", "augmentations.png"),
 )
 """What a run may write: all that `--overwrite` may remove."""
@@ -176,11 +183,16 @@ class Run:
         """Make the folder of a new run.
 
         Raises:
-            TrainingError: there is a run of that name already.
+            TrainingError: there is a run of that name already, or a file in the way.
         """
         run = cls(folder)
         if folder.name in ("", "..") or folder == folder.parent:
             raise TrainingError(f"cannot start run {str(folder)!r} - it names no folder of its own - choose a --name.")
+        file = next((place for place in (folder, *folder.parents) if place.is_file()), None)
+        if file is not None:
+            raise TrainingError(
+                f"cannot start run {str(folder)!r} - {str(file)!r} is a file - choose another --name, or --runs."
+            )
         if run.config_path.exists() and not overwrite:
             raise TrainingError(
                 f"cannot start run {str(folder)!r} - it exists already - continue it with --resume, "

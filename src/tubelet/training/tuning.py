@@ -31,7 +31,7 @@ from tubelet.recipes.resolution import resolve_recipe
 from tubelet.recipes.search import Search, Space, make_space, read_space, write_space
 from tubelet.report.search import draw_search
 from tubelet.training.checkpoints import FREE_FIELDS
-from tubelet.training.opening import fix_source
+from tubelet.training.opening import check_name, fix_source
 from tubelet.training.progress import QUIET, Listener, Listeners
 from tubelet.training.run import CHECKPOINTS, Run
 from tubelet.training.train import open_clips, train
@@ -111,7 +111,7 @@ def tune(
 
     Raises:
         MissingExtra: optuna is not installed.
-        ConfigError: a field or a value that the recipe does not know.
+        ConfigError: a field or a value that the recipe does not know, or a name that is none.
         TrainingError: no validation clips, a search that cannot begin or go on, or one whose trials all fail.
 
     Example:
@@ -122,6 +122,7 @@ def tune(
     Source: https://proceedings.neurips.cc/paper/2011/hash/86e8f7ab32cfd12577bc2619bc635690-Abstract.html (TPE).
     """
     _import_optuna()
+    check_name(name)
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise TrainingError("cannot search in several processes - it trains one after the other - leave --devices out.")
     wishes = {key.replace("__", "."): value for key, value in changes.items()}

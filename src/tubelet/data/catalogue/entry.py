@@ -4,11 +4,22 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tubelet.errors import ConfigError
 from tubelet.registry import Registry
 
-__all__ = ["DATASETS", "DEFAULT_REQUEST", "Entry", "Fetch", "OnProgress", "Request", "data_home", "register_dataset"]
+__all__ = [
+    "DATASETS",
+    "DEFAULT_REQUEST",
+    "Entry",
+    "Fetch",
+    "Kind",
+    "OnProgress",
+    "Request",
+    "data_home",
+    "register_dataset",
+]
 
 OnProgress = Callable[[int, int], None]
 """Called with (done, total) while data is made or fetched: clips, or bytes; the total is 0 where nobody knows it."""
@@ -42,6 +53,9 @@ DEFAULT_REQUEST = Request()
 Fetch = Callable[[Path, Request], str | os.PathLike[str]]
 """Get a data set below a folder, unless it is there, and return what `read_manifest` takes."""
 
+Kind = Literal["videos", "volumes", "synthetic"]
+"""Videos of things in the world; gray volumes; or clips that are made here, which no published weights know."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -62,6 +76,8 @@ class Entry:
     """Whom to cite: authors, title, year."""
     homepage: str = ""
     """Where it is described, and its terms stand."""
+    kind: Kind = "videos"
+    """What it holds: a training of which nothing more is said begins accordingly."""
 
     def check_request(self, request: Request) -> None:
         """Refuse a split that the data set does not have.
@@ -91,6 +107,7 @@ def register_dataset(
     splits: int = 1,
     citation: str = "",
     homepage: str = "",
+    kind: Kind = "videos",
 ) -> Callable[[Fetch], Fetch]:
     """Return a decorator that makes a function of yours a data set that is known by name.
 
@@ -107,7 +124,7 @@ def register_dataset(
     """
 
     def decorate(fetch: Fetch) -> Fetch:
-        entry = Entry(name, summary, classes, license, fetch, size_bytes, splits, citation, homepage)
+        entry = Entry(name, summary, classes, license, fetch, size_bytes, splits, citation, homepage, kind)
         DATASETS.add(name, entry)
         return fetch
 

@@ -138,5 +138,6 @@ for _name in MEDMNIST_REMOTES:
             citation="Yang et al.: MedMNIST v2 - A large-scale lightweight benchmark for 2D and 3D biomedical image "
             "classification. Scientific Data, 2023",
             homepage="https://medmnist.com",
+            kind="volumes",
         ),
     )

@@ -46,9 +46,17 @@ for _name in WORLDS:
             classes=len(_world.classes),
             license="made on this machine",
             fetch=partial(_make, name=_name),
+            kind="synthetic",
         ),
     )
 DATASETS.add(
     "fake-organs",
-    Entry("fake-organs", "synthetic 28^3 volumes in the MedMNIST layout", 11, "made on this machine", _make_organs),
+    Entry(
+        name="fake-organs",
+        summary="synthetic 28^3 volumes in the MedMNIST layout",
+        classes=11,
+        license="made on this machine",
+        fetch=_make_organs,
+        kind="volumes",
+    ),
 )

@@ -1,0 +1,84 @@
+"""Choose clips that are worth looking at after an evaluation, and film the frames that the model saw of them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float64
+
+from tubelet.data.dataset import BadSample, ClipDataset
+from tubelet.data.manifest import Manifest
+from tubelet.evaluation.report import Scored
+from tubelet.report.animation import encode_gif
+from tubelet.transforms.preparation import fit
+from tubelet.video.spec import InputSpec
+
+__all__ = ["Gallery", "choose_clips", "film_clips"]
+
+GRID, EXTREMES = 25, 10
+FPS = 5.0
+LEGIBLE_PX = 128
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Hold places in a `Scored`, in the order in which they are shown."""
+
+    grid: tuple[int, ...]
+    """Drawn by lot."""
+    best: tuple[int, ...]
+    """Right, and surest of it."""
+    worst: tuple[int, ...]
+    """Wrong, and surest of it."""
+
+
+def choose_clips(scored: Scored) -> Gallery:
+    """Choose up to 25 clips by lot, up to 10 that are right with the highest scores, and up to 10 that are wrong so.
+
+    In multi-label tasks a clip is right where every class is on the right side of 0.5; its sureness is that of the
+    class that is farthest on the wrong side, or nearest to it.
+    """
+    is_right, sureness = _judge(scored)
+    count = len(scored.labels)
+    grid = np.sort(np.random.default_rng(0).choice(count, min(GRID, count), replace=False))
+    ranked = np.argsort(-sureness, kind="stable")
+    best, worst = (tuple(int(place) for place in ranked if is_right[place] == way)[:EXTREMES] for way in (True, False))
+    return Gallery(tuple(int(place) for place in grid), best, worst)
+
+
+def _judge(scored: Scored) -> tuple[np.ndarray, Float64[np.ndarray, " sample"]]:
+    if scored.labels.ndim == 1:
+        return scored.scores.argmax(1) == scored.labels, scored.scores.max(1)
+    against = np.where(scored.labels, 1 - scored.scores, scored.scores).max(1)
+    is_right = against <= 0.5
+    return is_right, np.where(is_right, 1 - against, against)
+
+
+def film_clips(
+    scored: Scored, places: Sequence[int], manifest: Manifest, spec: InputSpec, decoder: str
+) -> dict[int, bytes]:
+    """Encode clips as GIFs of five pictures a second: the frames that the model saw, larger where it sees them small.
+
+    Returns:
+        GIF files by place; a clip that cannot be read a second time is left out.
+    """
+    spec = _enlarge(spec)
+    wanted = list(dict.fromkeys(places))
+    samples = [scored.samples[place] for place in wanted]
+    dataset = ClipDataset(samples, manifest, spec, lambda pixels, label, _: (fit(pixels, spec), label), decoder=decoder)
+    films = {}
+    for index, place in enumerate(wanted):
+        _, clips, _ = dataset[0, index]
+        if not isinstance(clips, BadSample):
+            films[place] = encode_gif(clips[0].numpy(), fps=FPS)
+    return films
+
+
+def _enlarge(spec: InputSpec) -> InputSpec:
+    """State the same frames of the same part of the picture, at a size that people can look at."""
+    scale = LEGIBLE_PX / max(spec.height, spec.width)
+    if scale <= 1:
+        return spec
+    short = spec.short_side and math.ceil(spec.short_side * scale)
+    return replace(spec, height=round(spec.height * scale), width=round(spec.width * scale), short_side=short)

@@ -1,0 +1,213 @@
+"""Write report.html: what an evaluation found, for people to read and to show.
+
+headline with interval, in words   figures   confusion and per class   calibration   clips by lot, best, worst
+training curves   what could not be read   what the figures depend on
+"""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tubelet.data.manifest import Manifest
+from tubelet.evaluation.gallery import choose_clips, film_clips
+from tubelet.evaluation.report import Report, Scored
+from tubelet.metrics import ClassificationMetrics, ClassMetrics, MultilabelClassMetrics, MultilabelMetrics
+from tubelet.report.charts import Line, draw_bar, draw_lines, draw_matrix
+from tubelet.report.page import Html, Picture, write_page
+from tubelet.video.spec import InputSpec
+
+__all__ = ["write_report_page"]
+
+MOST_CLASSES, MOST_CONFUSIONS, MOST_FAILED = 20, 8, 100
+
+
+def write_report_page(folder: Path, report: Report, scored: Scored, manifest: Manifest, spec: InputSpec) -> None:
+    """Write `report.html` into a folder, with the training curves where the folder is a run's.
+
+    Args:
+        folder: there already; `metrics.csv` in it is a run's.
+        report: the figures.
+        scored: what they were computed from.
+        manifest: where the samples come from.
+        spec: how the model saw them.
+
+    Cost: decodes up to 45 clips once more; the page has at most some MB.
+    """
+    body = [*_state_headline(report), *_warn(report), *_list_figures(report)]
+    body += _show_classes(report.metrics)
+    if spec.kind == "pixels":
+        body += _show_clips(report, scored, manifest, spec)
+    body += _show_training(folder / "metrics.csv")
+    body += _list_failed(report)
+    body += _state_conditions(report)
+    write_page(folder / "report.html", f"Evaluation on {Path(report.data).name or report.data}", body)
+
+
+def _state_headline(report: Report) -> Iterator[Html]:
+    metrics, ends = report.metrics, report.interval
+    value, name = (
+        (metrics.mean_ap, "mean average precision")
+        if isinstance(metrics, MultilabelMetrics)
+        else (metrics.top1, "top-1 accuracy")
+    )
+    yield Html.tag("p", f"{value:.1%}", kind="big")
+    words = f"{name} over {report.n:,} clips of '{report.split}'."
+    if isinstance(metrics, ClassificationMetrics):
+        right = int(np.trace(metrics.confusion))
+        words = f"{name}: {right:,} of {report.n:,} clips of '{report.split}' were named right."
+    if ends:
+        words += (
+            f" With other clips of the same kind it would lie between {ends.low:.1%} and {ends.high:.1%} "
+            f"(95 % interval over {report.interval_over})."
+        )
+    if report.n_failed:
+        words += f" {report.n_failed:,} clips could not be read and are part of no figure."
+    yield Html.tag("p", words, kind="lead")
+
+
+def _warn(report: Report) -> Iterator[Html]:
+    for remark in report.remarks:
+        yield Html.tag("p", remark, kind="odd")
+
+
+def _list_figures(report: Report) -> Iterator[Html]:
+    metrics = report.metrics
+    if isinstance(metrics, MultilabelMetrics):
+        named = {
+            "mAP": metrics.mean_ap,
+            "mean AUC": metrics.mean_auc,
+            "macro F1": metrics.macro.f1,
+            "micro F1": metrics.micro.f1,
+            "exact match": metrics.exact_match,
+        }
+    else:
+        named = {
+            "top-1 accuracy": metrics.top1,
+            f"top-{metrics.k} accuracy": metrics.top_k if metrics.k < len(metrics.classes) else None,
+            "balanced accuracy": metrics.balanced_accuracy,
+            "macro F1": metrics.macro.f1,
+            "weighted F1": metrics.weighted.f1,
+        }
+    rows = [(name, f"{value:.1%}", draw_bar(value)) for name, value in named.items() if value is not None]
+    yield Html.tag("h2", "Figures")
+    yield Html.table(("figure", "value", ""), rows, numbers=[1], kind="bars")
+
+
+def _show_classes(metrics: ClassificationMetrics | MultilabelMetrics) -> Iterator[Html]:
+    yield Html.tag("h2", "Classes")
+    entries: Sequence[ClassMetrics | MultilabelClassMetrics] = metrics.per_class
+    shown = sorted(entries, key=lambda one: (one.f1 is None, one.f1 or 0.0, one.name))
+    rows = [
+        (one.name, f"{one.support:,}", _percent(one.precision), _percent(one.recall), _percent(one.f1), _bar(one.f1))
+        for one in shown
+    ]
+    table = _list_classes(rows[:MOST_CLASSES])
+    if isinstance(metrics, ClassificationMetrics):
+        matrix = Html.tag("div", draw_matrix(metrics.confusion, metrics.classes), _list_confusions(metrics))
+        table = Html.tag("div", matrix, table, kind="pair")
+    yield table
+    if len(rows) > MOST_CLASSES:
+        rest = f"{len(rows) - MOST_CLASSES:,} classes that do better, or have no clip"
+        yield Html.tag("details", Html.tag("summary", rest), _list_classes(rows[MOST_CLASSES:]))
+
+
+def _list_classes(rows: Sequence[Sequence[str]]) -> Html:
+    head = ("class", "clips", "precision", "recall", "F1", "")
+    return Html.table(head, rows, numbers=[1, 2, 3, 4], kind="bars classes")
+
+
+def _list_confusions(metrics: ClassificationMetrics) -> Html:
+    wrong = metrics.confusion - np.diag(np.diag(metrics.confusion))
+    pairs = sorted(zip(*np.nonzero(wrong), strict=True), key=lambda pair: -int(wrong[pair]))[:MOST_CONFUSIONS]
+    if not pairs:
+        return Html.tag("p", "No clip was confused.", kind="soft")
+    names = metrics.classes
+    said = "; ".join(f"{names[true]} called {names[given]} ({wrong[true, given]})" for true, given in pairs)
+    return Html.tag("p", f"Most often: {said}.", kind="soft")
+
+
+def _show_clips(report: Report, scored: Scored, manifest: Manifest, spec: InputSpec) -> Iterator[Html]:
+    gallery = choose_clips(scored)
+    films = film_clips(scored, (*gallery.grid, *gallery.best, *gallery.worst), manifest, spec, report.decoder)
+    for title, places in (
+        ("Clips drawn by lot", gallery.grid),
+        ("Wrong, and surest of it", gallery.worst),
+        ("Right, and surest of it", gallery.best),
+    ):
+        figures = [
+            _show_clip(films[place], place, scored, report.metrics.classes) for place in places if place in films
+        ]
+        if figures:
+            yield Html.tag("h2", title)
+            yield Html.tag("div", *figures, kind="films")
+
+
+def _show_clip(film: bytes, place: int, scored: Scored, classes: Sequence[str]) -> Html:
+    scores, label = scored.scores[place], scored.samples[place].label
+    if scored.labels.ndim == 1:
+        best = int(scores.argmax())
+        given, is_right = classes[best], best == scored.labels[place]
+    else:
+        given = ", ".join(classes[index] for index in np.flatnonzero(scores > 0.5).tolist()) or "none"
+        label, is_right = label.replace("|", ", ") or "none", bool(((scores > 0.5) == scored.labels[place]).all())
+    name = Path(scored.samples[place].name).name
+    mark = Html.tag("span", "✓ " if is_right else "✗ ", kind="right" if is_right else "wrong")
+    caption = Html.tag("figcaption", mark, f"T: {label} | P: {given} {scores.max():.0%}")
+    return Html.tag("figure", Picture.of(film, f"{name}: true {label}, predicted {given}"), caption)
+
+
+def _show_training(metrics: Path) -> Iterator[Html]:
+    """Draw the curves of the training that made the model, where its folder is at hand."""
+    if not metrics.exists():
+        return
+    with metrics.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    charts = []
+    for name, keys in {
+        "loss": ("train_loss", "val_loss"),
+        "accuracy": ("train_top1", "val_top1"),
+        "mean average precision": ("val_mean_ap",),
+    }.items():
+        lines = [_read_line(rows, key) for key in keys if rows and key in rows[0]]
+        lines = [line for line in lines if np.isfinite(line.y).any()]
+        if lines:
+            top = None if name == "loss" else (0.0, 1.0)
+            charts.append(Html.tag("div", draw_lines(lines, x_name="epoch", y_name=name, y_range=top)))
+    if charts:
+        yield Html.tag("h2", "Training")
+        yield Html.tag("div", *charts, kind="pair")
+
+
+def _read_line(rows: Sequence[Mapping[str, str]], key: str) -> Line:
+    values = [float(row[key]) if row[key] else float("nan") for row in rows]
+    name = {"train": "training clips", "val": "validation clips"}[key.split("_")[0]]
+    return Line(name, [float(number) for number in range(1, len(rows) + 1)], values, dots=len(rows) <= 30)
+
+
+def _list_failed(report: Report) -> Iterator[Html]:
+    if report.failed:
+        yield Html.tag("h2", f"Could not be read: {report.n_failed:,}")
+        rows = [(bad.name, bad.message) for bad in report.failed[:MOST_FAILED]]
+        yield Html.table(("clip", "why"), rows, kind="cards")
+
+
+def _state_conditions(report: Report) -> Iterator[Html]:
+    yield Html.tag("h2", "What the figures depend on")
+    facts = {
+        "clips": f"{report.data}, split '{report.split}'",
+        "hash of names, labels and splits": report.digest,
+        "views of each clip": f"{report.views}",
+        "decoder": report.decoder,
+        "seconds": f"{report.seconds:.1f}",
+    }
+    yield Html.table(("what", "value"), list(facts.items()))
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
+
+
+def _bar(share: float | None) -> Html:
+    return Html("") if share is None else draw_bar(share)
