@@ -48,10 +48,10 @@ def roll_out(question: Question) -> Float32[Tensor, "t h w"]:
     """Rate each tubelet by how much of it reaches the summary, by the mean weights of all heads, whatever the class.
 
     Half of a token after attention is itself and half is what it saw. It says what the model gathers, not what that
-    speaks for, and where the summary is a mean over all tokens it says little: look at the score against random maps.
+    speaks for: every class has the same map.
 
-    Cost: two forward passes and one backward pass; the weights of all attentions are kept: 5.7 GB for a joint encoder of
-    12 blocks with 12 heads over 3,137 tokens.
+    Cost: two forward passes and one backward pass; the weights of all attentions are kept: 5.7 GB for a joint encoder
+    of 12 blocks with 12 heads over 3,137 tokens.
 
     Source: arXiv 2005.00928, section 3 (attention rollout).
     """
