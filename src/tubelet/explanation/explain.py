@@ -48,14 +48,6 @@ METHODS.add("occlusion", occlude)
 SUFFIXES = (".png", ".gif", ".mp4", ".json")
 """What a folder of an explanation holds."""
 
-_DEFAULTS: tuple[tuple[type[VideoModel], str], ...] = (
-    (ViViT, "rollout"),
-    (TimeSformer, "integrated_gradients"),
-    (VideoMAE, "integrated_gradients"),
-    (I3D, "integrated_gradients"),
-)
-"""The method that did best on clips whose evidence is known: `benchmarks/explanations.py`."""
-
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
@@ -267,8 +259,15 @@ def choose_method(classifier: Classifier, method: str = "auto", label: str | Non
     if method != "auto":
         METHODS[method]  # an unknown one is refused before anything is read
         return method
-    best = next((name for family, name in _DEFAULTS if isinstance(classifier.model, family)), "occlusion")
+    best = _choose_best(classifier.model)
     return "integrated_gradients" if best == "rollout" and label is not None else best
+
+
+def _choose_best(model: VideoModel) -> str:
+    """Return what did best on clips whose evidence is known: `benchmarks/explanations.py`."""
+    if isinstance(model, TimeSformer) or (isinstance(model, ViViT) and model.config.form != "factorized_dot_product"):
+        return "rollout"
+    return "integrated_gradients" if isinstance(model, ViViT | VideoMAE | I3D) else "occlusion"
 
 
 def _find_class(classifier: Classifier, label: str) -> int:
