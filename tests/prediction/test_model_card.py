@@ -26,14 +26,15 @@ def classifier(small_run):
 
 def test_the_front_matter_is_read_back_by_the_hub_s_own_reader(small_run, classifier):
     background = read_background(small_run / "model", small_run)
+    report = {**background.report, "top1": 0.8125, "top1_interval_95": [0.6, 0.9], "intervals_95": {}}
+    background = replace(background, report=report)
     text = write_card(classifier, "me/mine", background, license="cc-by-4.0")
     data = ModelCard(text).data
     assert (data.license, data.library_name, data.pipeline_tag) == ("cc-by-4.0", "tubelet", "video-classification")
     assert data.model_name == "mine"
-    report = json.loads((small_run / "report.json").read_text())
     figures = {result.metric_type: result for result in data.eval_results}
-    assert figures["accuracy"].metric_value == report["top1"]
-    assert figures["accuracy"].metric_args["interval_95"] == report["top1_interval_95"]
+    assert figures["accuracy"].metric_value == 0.8125
+    assert figures["accuracy"].metric_args["interval_95"] == [0.6, 0.9]
     assert figures["accuracy"].metric_args["n"] == report["n"]
     assert figures["accuracy"].dataset_split == report["split"]
     assert ModelCard(str(ModelCard(text))).data.to_dict() == data.to_dict()
@@ -77,6 +78,10 @@ def test_a_bare_model_folder_says_what_is_not_known(small_run, classifier, tmp_p
     assert "Not known: it was published without the run that it comes from." in text
     assert "How many clips of each it was trained on is not known." in text
     assert ModelCard(text).data.eval_results is None
+    assert "calibrated" not in text
+    config = tmp_path / "bare" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "calibration": {}}))
+    assert "calibrated" in write_card(classifier, "me/mine", read_background(tmp_path / "bare", None))
 
 
 @pytest.mark.parametrize(

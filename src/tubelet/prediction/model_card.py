@@ -83,6 +83,7 @@ class Background:
 
     training: Mapping[str, Any] = field(default_factory=dict)
     """The epoch that was kept, and what it reached on validation clips."""
+    is_calibrated: bool = False
     recipe: Recipe | None = None
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Clips of each class in each split."""
@@ -98,15 +99,16 @@ def read_background(folder: Path, run: Path | None, *, with_report: bool = True)
         ConfigError: config.yaml is no recipe.
         DataError: splits.csv is damaged.
     """
-    training = _read_json(folder / CONFIG_NAME, set()).get("training", {})
+    description = _read_json(folder / CONFIG_NAME, set())
+    known = Background(description.get("training", {}), "calibration" in description)
     if run is None:
-        return Background(training)
+        return known
     splits, report = run / "splits.csv", run / "report.json"
-    return Background(
-        training,
-        read_config(run / "config.yaml", Recipe),
-        count_assignments(splits) if splits.exists() else {},
-        _read_json(report, _REPORT_KEYS) if with_report and report.exists() else None,
+    return replace(
+        known,
+        recipe=read_config(run / "config.yaml", Recipe),
+        counts=count_assignments(splits) if splits.exists() else {},
+        report=_read_json(report, _REPORT_KEYS) if with_report and report.exists() else None,
     )
 
 
@@ -134,7 +136,7 @@ def write_card(classifier: Classifier, repo: str, background: Background, *, lic
     sections = {
         f"# {name}": _introduce(classifier),
         "## What it takes": describe_input(classifier.input_spec),
-        "## What it answers": _list_classes(classifier, background.counts),
+        "## What it answers": _list_classes(classifier, background),
         "## How to use it": (_USE_FEATURES if is_features else _USE).format(repo=repo),
         "## What was measured": _show_figures(background.report, repo),
         "## How it was trained": _tell_training(background),
@@ -220,7 +222,8 @@ def _say_macs(macs: int) -> str:
     return f"{macs / 1e9:,.3g} GMACs" if macs >= 10**7 else f"{macs / 1e6:,.3g} MMACs"
 
 
-def _list_classes(classifier: Classifier, counts: Mapping[str, Mapping[str, int]]) -> str:
+def _list_classes(classifier: Classifier, background: Background) -> str:
+    counts = background.counts
     splits = [split for split in ("train", "val", "test") if any(split in own for own in counts.values())]
     rows = [
         (str(index), _escape(name), *(f"{counts.get(name, {}).get(split, 0):,}" for split in splits))
@@ -230,8 +233,10 @@ def _list_classes(classifier: Classifier, counts: Mapping[str, Mapping[str, int]
     if len(rows) > _LONG:
         table = _fold(f"{len(rows)} classes", table)
     kind = "of its own for each" if classifier.task == "multilabel" else "for each; they add up to 1"
-    note = "" if splits else "\n\nHow many clips of each it was trained on is not known."
-    return f"A score from 0 to 1 {kind}:\n\n{table}{note}"
+    notes = "" if splits else "\n\nHow many clips of each it was trained on is not known."
+    if background.is_calibrated:
+        notes += "\n\nThe scores are calibrated on clips that it was not trained on: `calibration.safetensors`."
+    return f"A score from 0 to 1 {kind}:\n\n{table}{notes}"
 
 
 @dataclass(frozen=True)
