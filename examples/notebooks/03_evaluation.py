@@ -1,0 +1,148 @@
+# %% [markdown]
+# # 3. Is it any good?
+#
+# One number is not an answer. This notebook measures a model on clips it has never seen, asks how sure the number is,
+# where the model fails, whether its probabilities can be taken at their word, and whether it looks at time at all.
+#
+# It takes the run of [the second notebook](02_training.ipynb), or trains it now.
+
+# %%
+from pathlib import Path
+
+import ipywidgets as widgets
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import Image, display
+
+import tubelet
+from tubelet.data.catalogue import open_data
+from tubelet.data.loader import LoaderOptions
+from tubelet.evaluation.evaluate import score_samples
+from tubelet.evaluation.gallery import choose_clips, film_clips
+from tubelet.report.figures import draw_contact_sheet
+from tubelet.video.synthetic import WORLDS, make_world
+
+table = make_world("moving-shapes", "clips", clips={"train": 480, "val": 80, "test": 160})
+if not Path("runs/shapes/model").exists():
+    tubelet.train(table, recipe="moving-shapes/i3d_nano", name="shapes", training__epochs=4)
+classifier = tubelet.load("runs/shapes")
+
+# %% [markdown]
+# ## The figures
+#
+# `evaluate` takes the run's own test clips unless it is given others. Clips that cannot be read would be counted and
+# named; they are part of no figure.
+
+# %%
+report = tubelet.evaluate("runs/shapes", output="evaluation", workers=0)
+print(report.headline(), "\n")
+print(Path("evaluation/classification_report.txt").read_text())
+
+# %% [markdown]
+# - **top-1** is the share of clips whose class has the highest score, and the interval is where it may truly lie: with
+#   160 clips it is wide, and two models that differ by a point or two are not told apart.
+# - **precision**: of the clips called `up`, how many are? **recall**: of the clips that are `up`, how many were found?
+# - **macro** averages count every class alike, **weighted** ones every clip.
+#
+# Who is taken for whom? Rows are what clips are, columns what they were called.
+
+# %%
+display(Image("evaluation/confusion.png", width=640))
+
+# %% [markdown]
+# `evaluation/report.html` has all of this on one page to send around, with the clips; `report.json` has it for
+# programs.
+#
+# ## Can the probabilities be taken at their word?
+#
+# Of all clips that the model calls with 80 % certainty, about 80 % should be right. Bars below the line mean that it
+# is too sure of itself, bars above that it is too modest.
+
+# %%
+manifest = open_data(table)
+options = LoaderOptions(batch=16, workers=0)
+scored = score_samples(classifier, manifest.select("test"), manifest, options=options)
+confidence, right = scored.scores.max(axis=1), scored.scores.argmax(axis=1) == scored.labels
+edges = np.linspace(0, 1, 11)
+place = np.clip(np.digitize(confidence, edges) - 1, 0, 9)
+counts = np.bincount(place, minlength=10)
+shares = np.bincount(place, weights=right, minlength=10) / np.maximum(counts, 1)
+gaps = np.abs(shares - np.bincount(place, weights=confidence, minlength=10) / np.maximum(counts, 1))
+
+figure, axes = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
+bars = axes.bar(edges[:-1], shares, width=0.095, align="edge", color="#0072B2")
+axes.bar_label(bars, [f"{count}" if count else "" for count in counts], fontsize=8, color="#555555")
+axes.plot([0, 1], [0, 1], "--", color="#D55E00")
+axes.set(xlabel="how sure it was", ylabel="share that was right; number of clips above", xlim=(0, 1), ylim=(0, 1.08))
+axes.spines[["top", "right"]].set_visible(False)
+plt.show()
+print(f"expected calibration error {np.sum(gaps * counts) / counts.sum():.3f}, mean certainty {confidence.mean():.1%}")
+
+# %% [markdown]
+# ## Look at them
+#
+# 25 test clips drawn by lot, as the model saw them. T is what the clip is, P what the model says.
+
+
+# %%
+def show_grid(films: dict[int, bytes], columns: int = 5) -> widgets.GridBox:
+    cells = []
+    for place, film in films.items():
+        true, predicted = manifest.classes[scored.labels[place]], classifier.classes[scored.scores[place].argmax()]
+        mark = "✓" if true == predicted else "✗"
+        caption = widgets.HTML(f"<small>{mark} T: {true} | P: {predicted}</small>")
+        cells.append(widgets.VBox([widgets.Image(value=film, format="gif", width=120, height=120), caption]))
+    return widgets.GridBox(cells, layout=widgets.Layout(grid_template_columns=f"repeat({columns}, 170px)"))
+
+
+gallery = choose_clips(scored)
+grid = show_grid(film_clips(scored, gallery.grid, manifest, classifier.input_spec, "pyav"))
+display(grid)
+
+# %% [markdown]
+# The worst ones teach most: wrong, and sure of it. A label may be wrong, two classes may be one, or something that
+# the training clips never showed may be in the picture.
+
+# %%
+worst = gallery.worst[:5] or gallery.best[:3]
+pixels, captions = [], []
+for place in worst:
+    sample, scores = scored.samples[place], scored.scores[place]
+    with tubelet.Video(sample.source) as video:
+        pixels.append(video.frames_at(range(0, video.info.num_frames, 2)).pixels)
+    captions.append(f"T: {sample.label} | P: {classifier.classes[scores.argmax()]} ({scores.max():.0%})")
+print(f"{len(gallery.worst)} clips are wrong" + ("" if gallery.worst else ": here are the surest ones instead"))
+draw_contact_sheet(pixels, captions, "worst.png")
+display(Image("worst.png"))
+
+# %% [markdown]
+# ## Does it see time?
+#
+# A video model may be right for the wrong reason: the background, a color, one telling frame. An audit plays the same
+# clips with their frames in random order, and backward. Here the answer is known in advance: a model that sees motion
+# drops to a half at most when frames are shuffled, and calls a clip played backward by the opposite motion.
+
+# %%
+world = WORLDS["moving-shapes"]
+outcome = tubelet.audit(classifier, manifest, partners=world.partners, options=options)
+figures = {
+    "in order": outcome.top1,
+    "frames shuffled": outcome.top1_shuffled,
+    "backward: called the opposite motion": outcome.top1_reversed_partner,
+}
+figure, axes = plt.subplots(figsize=(7, 1.8), layout="constrained")
+bars = axes.barh(list(figures), list(figures.values()), color="#0072B2")
+axes.bar_label(bars, [f" {share:.1%}" for share in figures.values()])
+axes.axvline(1 / len(world.classes), color="#999999", linestyle="--", label="by guessing")
+axes.set_xlim(0, 1.12)
+axes.invert_yaxis()
+axes.legend(frameon=False, loc="lower right")
+axes.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %% [markdown]
+# With your own clips leave `partners` out. If the accuracy hardly moves when frames are shuffled, a model of single
+# images would do as well, or the classes can be told by their surroundings: then ask whether that will hold
+# elsewhere.
+#
+# Next: [use it](04_inference.ipynb).
