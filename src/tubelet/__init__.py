@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tubelet.errors import TubeletError as TubeletError
     from tubelet.errors import VideoError as VideoError
     from tubelet.evaluation.audit import audit as audit
+    from tubelet.evaluation.compare import compare as compare
     from tubelet.evaluation.evaluate import evaluate as evaluate
     from tubelet.models import create_model as create_model
     from tubelet.models import list_models as list_models
@@ -40,6 +41,7 @@ _HOMES = {
     "Video": "tubelet.video.source",
     "VideoError": "tubelet.errors",
     "audit": "tubelet.evaluation.audit",
+    "compare": "tubelet.evaluation.compare",
     "create_model": "tubelet.models",
     "evaluate": "tubelet.evaluation.evaluate",
     "list_models": "tubelet.models",
@@ -59,6 +61,7 @@ __all__ = [
     "Video",
     "VideoError",
     "audit",
+    "compare",
     "create_model",
     "evaluate",
     "list_models",

@@ -83,14 +83,3 @@ def test_an_audit_sees_the_same_clips_in_three_orders(small_run, manifest):
     assert outcome.n == 12
     assert outcome.n_failed == 0
     assert all(0 <= figure <= 1 for figure in (outcome.top1, outcome.top1_shuffled, outcome.top1_reversed_partner))
-
-
-def test_reversing_and_shuffling_really_change_what_the_model_sees(small_run, manifest):
-    classifier = tubelet.load(small_run)
-    samples = manifest.select("test")
-    scores = {
-        order: score_samples(classifier, samples, manifest, order=order).scores
-        for order in ("ordered", "shuffled", "reversed")
-    }
-    assert not np.allclose(scores["ordered"], scores["shuffled"])
-    assert not np.allclose(scores["ordered"], scores["reversed"])

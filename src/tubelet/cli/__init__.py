@@ -13,6 +13,8 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from tubelet import __version__
+from tubelet.cli.audit import audit_model
+from tubelet.cli.compare import compare_runs
 from tubelet.cli.data import data_app
 from tubelet.cli.doctor import report_doctor
 from tubelet.cli.evaluate import evaluate_model
@@ -44,6 +46,8 @@ app.command(pretrain_model, name="pretrain")
 app.command(tune_recipe, name="tune")
 app.command(replay_failure, name="replay")
 app.command(evaluate_model, name="evaluate")
+app.command(audit_model, name="audit")
+app.command(compare_runs, name="compare")
 app.command(predict_sources, name="predict")
 app.command(show_models, name="models")
 app.command(weights_app)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -41,24 +41,17 @@ from tubelet.transforms.preparation import fit, fit_features
 from tubelet.video.clip import Pixels
 from tubelet.video.spec import InputSpec
 
-__all__ = ["FrameOrder", "Report", "Scored", "evaluate", "score_samples"]
-
-FrameOrder = Literal["ordered", "shuffled", "reversed"]
+__all__ = ["Report", "Scored", "evaluate", "number_groups", "open_clips", "prepare_evaluation", "score_samples"]
 
 
 def prepare_evaluation(
     pixels: Pixels | Features,
     label: Label,
-    generator: np.random.Generator,
+    generator: np.random.Generator,  # noqa: ARG001 - evaluation draws nothing
     *,
     spec: InputSpec,
-    order: FrameOrder = "ordered",
 ) -> tuple[Any, Label]:
-    """Fit a clip to the contract, with its frames in the asked order; picklable, for loader workers."""
-    if order == "reversed":
-        pixels = pixels[::-1]
-    elif order == "shuffled":
-        pixels = pixels[generator.permutation(len(pixels))]
+    """Fit a clip to the contract; picklable, for loader workers."""
     return (fit_features if spec.kind == "features" else fit)(pixels, spec), label
 
 
@@ -68,7 +61,6 @@ def score_samples(
     manifest: Manifest,
     *,
     views: int = 1,
-    order: FrameOrder = "ordered",
     options: LoaderOptions | None = None,
     on_step: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Scored:
@@ -79,12 +71,11 @@ def score_samples(
         samples: what it is measured on.
         manifest: where they come from; its class list must be the classifier's.
         views: clips spread over each video.
-        order: frames as they are, shuffled, or reversed after sampling: the loss tells what order gave.
         options: batch, workers, decoder.
         on_step: called with samples done and samples in all.
     """
     options = options or LoaderOptions()
-    prepare = partial(prepare_evaluation, spec=classifier.input_spec, order=order)
+    prepare = partial(prepare_evaluation, spec=classifier.input_spec)
     dataset = ClipDataset(samples, manifest, classifier.input_spec, prepare, views=views, decoder=options.decoder)
     loader = make_loader(dataset, EpochOrder(len(samples), options.batch, None), options)
     scores, labels, indices = [], [], []
@@ -140,7 +131,7 @@ def evaluate(
     classifier = model if isinstance(model, Classifier) else load(model, device=device)
     if views < 1:
         raise ConfigError(f"cannot evaluate with {views} views - a video has at least one - give 1 or more.")
-    manifest, remarks = (data, ()) if isinstance(data, Manifest) else _open(model, data, split)
+    manifest, remarks = (data, ()) if isinstance(data, Manifest) else open_clips(model, data, split)
     samples = manifest.select(split)
     if not samples:
         raise DataError(
@@ -186,7 +177,7 @@ def evaluate(
     return report
 
 
-def _open(model: object, data: str | os.PathLike[str] | None, split: str) -> tuple[Manifest, tuple[str, ...]]:
+def open_clips(model: object, data: str | os.PathLike[str] | None, split: str) -> tuple[Manifest, tuple[str, ...]]:
     """Open the clips to test on, and say which of them the model has seen already."""
     run = _find_run(model)
     assigned = read_assignments(run / "splits.csv") if run and (run / "splits.csv").exists() else {}
@@ -239,7 +230,7 @@ def _remark(manifest: Manifest, assigned: Mapping[str, str], split: str) -> tupl
 
 def _measure_interval(scored: Scored) -> tuple[Interval | None, str]:
     """Estimate how far the headline figure may be from the truth: whole groups are drawn anew where there are some."""
-    members, over = _number_groups(scored.samples)
+    members, over = number_groups(scored.samples)
     generator = np.random.default_rng(0)
     if scored.labels.ndim == 2:
         ranking = Ranking(scored.scores, scored.labels)
@@ -252,7 +243,7 @@ def _measure_interval(scored: Scored) -> tuple[Interval | None, str]:
     return interval, over
 
 
-def _number_groups(samples: Sequence[Sample]) -> tuple[Int64[np.ndarray, " sample"] | None, str]:
+def number_groups(samples: Sequence[Sample]) -> tuple[Int64[np.ndarray, " sample"] | None, str]:
     """Give each sample the number of its group, and say how many there are; None where clips do not come in groups."""
     groups = [sample.group for sample in samples]
     names = {group for group in groups if group is not None}
