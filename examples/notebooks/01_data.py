@@ -124,8 +124,9 @@ with Video("long.mp4") as video:
 display(Image("sampling.png"))
 
 # %% [markdown]
-# Look at the turning shape: from one frame of `uniform` to the next it turns by about a half, and nobody can tell from
-# these frames which way. In those of `dense`, three apart, it is plain. What a model is not shown it cannot learn.
+# Look at the turning shape: from one frame of `uniform` to the next it turns by about a half, and nobody can tell
+# from these frames which way. In those of `dense`, three apart, it is plain. What a model is not shown it cannot
+# learn.
 #
 # ## What does augmentation do to them?
 #

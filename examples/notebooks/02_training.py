@@ -31,7 +31,7 @@ table = make_world("moving-shapes", "clips", clips={"train": 480, "val": 80, "te
 # training. Recipes that ship have names, `dataset/model`; `tubelet recipe list` shows all, with what they reached.
 
 # %%
-for name in (name for name in RECIPES if name.startswith(("moving-shapes/", "motion/", "organmnist3d/"))):
+for name in (name for name in RECIPES if name.startswith(("ucf101/", "motion/", "organmnist3d/"))):
     print(f"{name}: {RECIPES[name].summary}")
 
 recipe = read_stated("moving-shapes/i3d_nano", Recipe)
