@@ -73,7 +73,9 @@ def make_page(small_run, folder, count, classes):
     report = tubelet.evaluate(classifier, open_data(small_run.parents[1] / "world" / "manifest.csv"), workers=0)
     metrics = measure_classification(scores, labels, names)
     interval = estimate_wilson(round(metrics.top1 * count), count)
-    report = replace(report, metrics=metrics, interval=interval, n=count, n_failed=3, failed=bad, remarks=(ODD,))
+    report = replace(
+        report, metrics=metrics, intervals={"top1": interval}, n=count, n_failed=3, failed=bad, remarks=(ODD,)
+    )
     write_report_page(folder, report, Scored(scores, labels, samples, bad), manifest, classifier.input_spec)
     return folder / "report.html"
 
