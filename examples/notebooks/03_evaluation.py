@@ -11,7 +11,6 @@ from pathlib import Path
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
-import numpy as np
 from IPython.display import Image, display
 
 import tubelet
@@ -56,27 +55,23 @@ display(Image("evaluation/confusion.png", width=640))
 # ## Can the probabilities be taken at their word?
 #
 # Of all clips that the model calls with 80 % certainty, about 80 % should be right. Bars below the line mean that it
-# is too sure of itself, bars above that it is too modest.
+# is too sure of itself, bars above that it is too modest. A training ends with a look at that on the validation
+# clips, and divides all scores by one number, the temperature, so that they are as sure as they are right there.
 
 # %%
-manifest = open_data(table)
-options = LoaderOptions(batch=16, workers=0)
-scored = score_samples(classifier, manifest.select("test"), manifest, options=options)
-confidence, right = scored.scores.max(axis=1), scored.scores.argmax(axis=1) == scored.labels
-edges = np.linspace(0, 1, 11)
-place = np.clip(np.digitize(confidence, edges) - 1, 0, 9)
-counts = np.bincount(place, minlength=10)
-shares = np.bincount(place, weights=right, minlength=10) / np.maximum(counts, 1)
-gaps = np.abs(shares - np.bincount(place, weights=confidence, minlength=10) / np.maximum(counts, 1))
-
+calibration = report.calibration
+filled = [one for one in calibration.bins if one.count]
 figure, axes = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
-bars = axes.bar(edges[:-1], shares, width=0.095, align="edge", color="#0072B2")
-axes.bar_label(bars, [f"{count}" if count else "" for count in counts], fontsize=8, color="#555555")
+width = filled[0].high - filled[0].low
+bars = axes.bar(
+    [one.low for one in filled], [one.accuracy for one in filled], 0.95 * width, align="edge", color="#0072B2"
+)
+axes.bar_label(bars, [one.count for one in filled], fontsize=8, color="#555555")
 axes.plot([0, 1], [0, 1], "--", color="#D55E00")
 axes.set(xlabel="how sure it was", ylabel="share that was right; number of clips above", xlim=(0, 1), ylim=(0, 1.08))
 axes.spines[["top", "right"]].set_visible(False)
 plt.show()
-print(f"expected calibration error {np.sum(gaps * counts) / counts.sum():.3f}, mean certainty {confidence.mean():.1%}")
+print(f"temperature {classifier.calibration.temperature:.2f}, expected calibration error {calibration.ece:.1%}")
 
 # %% [markdown]
 # ## Look at them
@@ -96,6 +91,8 @@ def show_grid(films: dict[int, bytes], columns: int = 5) -> widgets.GridBox:
     return widgets.GridBox(cells, layout=widgets.Layout(grid_template_columns=f"repeat({columns}, 170px)"))
 
 
+manifest, options = open_data(table), LoaderOptions(batch=16, workers=0)
+scored = score_samples(classifier, manifest.select("test"), manifest, options=options)
 gallery = choose_clips(scored)
 grid = show_grid(film_clips(scored, gallery.grid, manifest, classifier.input_spec, "pyav"))
 display(grid)
@@ -112,7 +109,8 @@ for place in worst:
     with tubelet.Video(sample.source) as video:
         pixels.append(video.frames_at(range(0, video.info.num_frames, 2)).pixels)
     captions.append(f"T: {sample.label} | P: {classifier.classes[scores.argmax()]} ({scores.max():.0%})")
-print(f"{np.sum(~right)} clips are wrong" + ("" if gallery.worst else "; here are those it is surest of instead"))
+wrong = sum(scored.scores.argmax(axis=1) != scored.labels)
+print(f"{wrong} clips are wrong" + ("" if gallery.worst else "; here are those it is surest of instead"))
 draw_contact_sheet(pixels, captions, "worst.png")
 display(Image("worst.png"))
 

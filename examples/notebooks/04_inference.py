@@ -82,6 +82,33 @@ for outcome in tubelet.predict(classifier, "inbox"):
         print(f"{Path(outcome.source).name}: {outcome.label} ({outcome.score:.1%})")
 
 # %% [markdown]
+# ## Sure enough? And is it any of the classes?
+#
+# The highest score is an answer even where there is none. Two measurements that a training makes on its validation
+# clips say more. `label_set` holds the true class as often as `coverage` asks, for clips like those: one class where
+# the model is sure, several where it is not. `is_unknown` says that a clip is farther from all that the model knows
+# than clips of its classes stray: a hint, not a proof.
+
+# %%
+rng = np.random.default_rng(2)
+clips = {name: draw_clip("moving-shapes", name, generator=rng) for name in ("zoom_out", "rotate_clockwise")}
+clips["a light that flashes, nothing moves"] = draw_clip("order", "red_then_blue", generator=rng)
+clips["noise"] = rng.integers(0, 256, (16, 48, 48, 3), dtype=np.uint8)
+for name, clip in clips.items():
+    given = {coverage: classifier.predict(clip, coverage=coverage) for coverage in (0.8, 0.95)}
+    print(f"{name}: {given[0.8].label} ({given[0.8].score:.0%})")
+    for coverage, one in given.items():
+        print(f"    right in {coverage:.0%} of such cases: {' or '.join(one.label_set)}")
+    print(
+        f"    distance {one.distance:.2f}, "
+        + ("perhaps none of the classes" if one.is_unknown else "like what it knows")
+    )
+
+# %% [markdown]
+# Before you rely on `is_unknown`, try it, as here, with clips that belong to none of your classes: a model that only
+# had to tell motions apart may find nothing odd in a light that flashes, or in noise, and a better model sees more.
+# docs/predicting.md says what each figure promises, and `tubelet calibrate` measures them on clips of your own.
+#
 # ## Several views of a long video
 #
 # A clip shows a model only some frames. `views` spreads several clips over the video and averages their
