@@ -15,7 +15,7 @@ endif
 # Two test processes share the cores; each computes with one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: install check fix test test-all demo docs bench results wheel clean
+.PHONY: install check fix test test-all demo notebooks docs bench results wheel clean
 
 install: $(STAMP)
 
@@ -43,6 +43,10 @@ test-all: $(STAMP)
 # A small labelled video set, a ViViT trained on it, its evaluation: minutes on two cores.
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
+
+# The notebooks of examples/notebooks, made anew of the .py files beside them.
+notebooks: $(STAMP)
+	$(BIN)/python examples/make_notebooks.py
 
 # The pages of docs/ and of the docstrings, in build/site.
 docs: $(STAMP)

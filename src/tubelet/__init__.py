@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from tubelet.errors import TubeletError as TubeletError
     from tubelet.errors import VideoError as VideoError
     from tubelet.evaluation.audit import audit as audit
+    from tubelet.evaluation.compare import compare as compare
     from tubelet.evaluation.evaluate import evaluate as evaluate
+    from tubelet.explanation.explain import explain as explain
     from tubelet.models import create_model as create_model
     from tubelet.models import list_models as list_models
     from tubelet.models import load_weights as load_weights
@@ -40,8 +42,10 @@ _HOMES = {
     "Video": "tubelet.video.source",
     "VideoError": "tubelet.errors",
     "audit": "tubelet.evaluation.audit",
+    "compare": "tubelet.evaluation.compare",
     "create_model": "tubelet.models",
     "evaluate": "tubelet.evaluation.evaluate",
+    "explain": "tubelet.explanation.explain",
     "list_models": "tubelet.models",
     "load": "tubelet.prediction.load",
     "load_weights": "tubelet.models",
@@ -59,8 +63,10 @@ __all__ = [
     "Video",
     "VideoError",
     "audit",
+    "compare",
     "create_model",
     "evaluate",
+    "explain",
     "list_models",
     "load",
     "load_weights",

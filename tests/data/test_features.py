@@ -44,7 +44,7 @@ def save(folder, **changes):
 
 def read_batches(manifest, spec, batch=3, **options):
     samples = manifest.samples
-    prepare = partial(prepare_evaluation, spec=spec, order=options.pop("order", "ordered"))
+    prepare = partial(prepare_evaluation, spec=spec)
     dataset = ClipDataset(samples, manifest, spec, prepare, **options)
     return list(make_loader(dataset, EpochOrder(len(samples), batch, None), LoaderOptions(batch=batch)))
 
@@ -115,13 +115,6 @@ def test_longer_clips_are_chosen_from_as_videos_are_and_shorter_ones_stay_whole(
     (batch, _) = read_batches(read_manifest(save(tmp_path)), spec, views=2)
     assert batch.lengths.tolist() == [4, 4, 2, 2, 4, 4]
     assert len(batch.clips) == 6
-
-
-def test_frames_can_be_played_backward(tmp_path):
-    manifest = read_manifest(save(tmp_path))
-    forward, backward = (read_batches(manifest, make_spec(), order=order)[0] for order in ("ordered", "reversed"))
-    assert torch.equal(backward.clips[1, :2], forward.clips[1, :2].flip(0))
-    assert backward.lengths.tolist() == forward.lengths.tolist()
 
 
 def test_features_that_are_no_numbers_are_counted_not_used(tmp_path):

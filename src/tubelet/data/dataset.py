@@ -12,7 +12,6 @@ becomes a `BadSample` that travels with the batch and is counted.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -155,14 +154,6 @@ class ClipDataset(Dataset[Item]):
 
     def _read(self, index: int, sample: Sample, generator: np.random.Generator) -> list[Pixels] | list[Features]:
         """Return the pixels, or the features, of each view."""
-        choose = partial(
-            plan_at_speed,
-            spec=self.spec,
-            speed=self._draw_speed(generator),
-            views=self.views,
-            training=self.is_training,
-            generator=generator,
-        )
         if sample.features is not None:
             return read_features(
                 sample, self.spec, views=self.views, training=self.is_training, generator=generator
@@ -170,14 +161,25 @@ class ClipDataset(Dataset[Item]):
         kept = self.cache.find(index) if self.cache else None
         if kept is not None:
             info, pixels = kept
-            return [pixels[row] for row in choose(info)]
+            return [pixels[row] for row in self.choose_frames(info, generator)]
         with open_sample(sample, self.decoder, self.spec.volume) as video:
             check_channels(video, self.spec)
             first, last = find_span(sample, video.times_s)
             part = _cut(video.info, last - first)
-            rows = choose(part)
+            rows = self.choose_frames(part, generator)
             whole = self._keep(index, video, part, first) if sample.row is None else None
             return read_views(video, rows + first) if whole is None else [whole[row] for row in rows]
+
+    def choose_frames(self, info: VideoInfo, generator: np.random.Generator) -> Int64[np.ndarray, "views frames"]:
+        """Choose the frames of each view of a clip."""
+        return plan_at_speed(
+            info,
+            self.spec,
+            self._draw_speed(generator),
+            views=self.views,
+            training=self.is_training,
+            generator=generator,
+        )
 
     def _draw_speed(self, generator: np.random.Generator) -> float:
         """Draw the logarithm of the rate evenly, by a child of the generator, so that all else is drawn as without."""

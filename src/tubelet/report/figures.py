@@ -31,6 +31,7 @@ __all__ = [
     "draw_contact_sheet",
     "draw_curves",
     "make_figure",
+    "plain",
     "save_figure",
 ]
 
@@ -258,7 +259,7 @@ def draw_class_distribution(counts: Mapping[str, Mapping[str, int]], path: Path_
     spare = iter([PURPLE, GRAY, *SPLIT_COLORS.values()])
     for axes, (split, values) in zip(all_axes, tables.items(), strict=True):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_title(f"{_plain(split)}: {sum(values):,} clips", loc="left", fontsize=11, parse_math=False)
+        axes.set_title(f"{plain(split)}: {sum(values):,} clips", loc="left", fontsize=11, parse_math=False)
         draw(axes, values, names, SPLIT_COLORS.get(split) or next(spare, GRAY))
     save_figure(figure, path)
 
@@ -320,7 +321,7 @@ def draw_contact_sheet(
     grid = figure.add_gridspec(len(clips), 1, height_ratios=heights)
     for row, (clip, caption) in enumerate(zip(clips, captions, strict=True)):
         axes = figure.add_subplot(grid[row, 0])
-        axes.set_title(_plain(caption, 110), loc="left", fontsize=9, pad=3, parse_math=False)
+        axes.set_title(plain(caption, 110), loc="left", fontsize=9, pad=3, parse_math=False)
         chosen = np.linspace(0, len(clip) - 1, min(len(clip), MAX_FRAMES)).round().astype(int)
         strip = _join_frames(clip[chosen])
         axes.imshow(strip, cmap="gray", vmin=0, vmax=255, aspect="equal")
@@ -359,17 +360,17 @@ def save_figure(figure: Figure, path: Path_) -> None:
 
 def _name_classes(classes: Sequence[str], limit: int) -> list[str]:
     """Make names that can be drawn and told apart, with the index where the letters do not suffice for that."""
-    names = [_plain(name, limit) for name in classes]
+    names = [plain(name, limit) for name in classes]
     counts = Counter(names)
     for index, name in enumerate(names):
         if all(letter in "? " for letter in name):
             names[index] = f"class {index}"
         elif counts[name] > 1:
-            names[index] = f"{_plain(name, limit - 5)} [{index}]"
+            names[index] = f"{plain(name, limit - 5)} [{index}]"
     return names
 
 
-def _plain(text: str, limit: int = 60) -> str:
+def plain(text: str, limit: int = 60) -> str:
     """Replace what the font cannot draw, and cut the middle out of what is too long."""
     drawable = _list_drawable()
     plain = "".join(letter if ord(letter) in drawable else "?" for letter in " ".join(text.split()))
