@@ -67,6 +67,7 @@ def list_codes():
     return {kind.code for kind in kinds}
 
 
+@pytest.mark.slow  # it imports the whole package
 def test_every_error_code_has_its_entry_and_no_other():
     part = read("troubleshooting.md").partition("## Error codes")[2]
     assert set(re.findall(r"^\| `(\w+)` \| \S.*\| \S.* \|$", part, re.MULTILINE)) == list_codes()
