@@ -228,3 +228,14 @@ def test_held_out_clips_without_any_class_give_no_figure(tmp_path, empty):
         assert not (tmp_path / "run").exists()
     else:
         assert np.isnan(tubelet.train(recipe=recipe, name="run", runs=tmp_path).val_mean_ap)
+
+
+def test_a_multilabel_model_is_calibrated_by_its_temperature_alone(result):
+    classifier = tubelet.load(result.folder)
+    found = classifier.calibration
+    assert (found.n, found.scores.size, found.novelty) == (8, 0, None)
+    clips = torch.from_numpy(draw_clips(8)[0])
+    logits = classifier.infer(clips).logits
+    torch.testing.assert_close(classifier.score(clips), (logits / found.temperature).sigmoid())
+    outcome = classifier.predict(draw_clips(8)[0][3])
+    assert (outcome.label_set, outcome.distance, outcome.is_unknown) == (None, None, None)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tubelet import __version__
 from tubelet.cli.audit import audit_model
+from tubelet.cli.calibrate import calibrate_model
 from tubelet.cli.compare import compare_runs
 from tubelet.cli.data import data_app
 from tubelet.cli.doctor import report_doctor
@@ -48,6 +49,7 @@ app.command(replay_failure, name="replay")
 app.command(evaluate_model, name="evaluate")
 app.command(audit_model, name="audit")
 app.command(compare_runs, name="compare")
+app.command(calibrate_model, name="calibrate")
 app.command(predict_sources, name="predict")
 app.command(show_models, name="models")
 app.command(weights_app)

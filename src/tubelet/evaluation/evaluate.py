@@ -67,10 +67,7 @@ def prepare_evaluation(
     spec: InputSpec,
     crops: int = 1,
 ) -> tuple[Any, Label]:
-    """Fit a clip to the contract; picklable, for loader workers.
-
-    Several crops come stacked in front of time.
-    """
+    """Fit a clip to the contract; picklable, for loader workers. Several crops come stacked in front of time."""
     if crops > 1:
         return torch.stack([fit(pixels, spec, crop=crop) for crop in range(crops)]), label
     return (fit_features if spec.kind == "features" else fit)(pixels, spec), label

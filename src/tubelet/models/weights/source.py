@@ -18,6 +18,7 @@ from typing import Any
 
 from tubelet import files
 from tubelet.errors import CheckpointError
+from tubelet.model_folder import CALIBRATION, CALIBRATION_NAME
 from tubelet.models.weights.hub import fetch_file, fetch_first, place_of
 from tubelet.models.weights.settings import HUB_KEY
 
@@ -174,4 +175,6 @@ def _fetch_folder(repo: str, revision: str | None) -> Path:
             f"cannot fetch weights of {repo!r} - the repository lacks {', '.join(_WEIGHTS_NAMES)}, or parts of them - "
             "give another repository, or the file itself."
         )
+    if CALIBRATION in _read_settings(weights.parent)[0]:
+        fetch_first(repo, revision, (CALIBRATION_NAME,))
     return weights.parent
