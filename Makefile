@@ -15,13 +15,13 @@ endif
 # Two test processes share the cores; each computes with one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: install check fix test test-all demo docs bench results wheel clean
+.PHONY: install check fix test test-all demo notebooks docs bench results wheel clean
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml requirements/ci.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c requirements/ci.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet -c requirements/ci.txt -e ".[dev,docs]"
 	touch $@
 
 check: $(STAMP)
@@ -44,9 +44,12 @@ test-all: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
+# The notebooks of examples/notebooks, made anew of the .py files beside them.
+notebooks: $(STAMP)
+	$(BIN)/python examples/make_notebooks.py
+
 # The pages of docs/ and of the docstrings, in build/site.
 docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet -c requirements/ci.txt -e ".[docs]"
 	$(BIN)/zensical build -f mkdocs.yml
 
 # Speed and memory of this checkout on this machine, one table a file; gpu_check.py is run by hand, on a GPU.

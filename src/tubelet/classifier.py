@@ -1,20 +1,26 @@
-"""Keep together what belongs together: a model, its input contract and its class names."""
+"""Keep together what belongs together: a model, its input contract, its class names, and how far it can be trusted."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
+from tubelet.calibration import Calibration
 from tubelet.config import build
 from tubelet.errors import CheckpointError, ConfigError, TubeletError, UnknownName
 from tubelet.model_folder import (
+    CALIBRATION,
     CLASSIFIER,
     CONFIG_NAME,
     PRETRAINING,
     WEIGHTS_NAME,
+    hash_weights,
     load_state,
     read_model,
     write_model,
@@ -27,7 +33,16 @@ from tubelet.shapes import Task
 from tubelet.transforms.preparation import normalize
 from tubelet.video.spec import InputSpec
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "Inferred"]
+
+
+class Inferred(NamedTuple):
+    """Hold what a model makes of clips."""
+
+    logits: Float32[Tensor, "batch classes"]
+    """Before any temperature."""
+    features: Float32[Tensor, "batch dim"]
+    """What the head reads."""
 
 
 class Classifier:
@@ -38,13 +53,19 @@ class Classifier:
         input_spec: the contract.
         classes: class names in index order.
         task: whether a clip is of one class (softmax), or each class is a question of its own (`multilabel`: sigmoid).
+        calibration: what clips that were not trained on said about its answers; it holds for these very weights.
 
     Raises:
         ConfigError: the three do not fit together.
     """
 
     def __init__(
-        self, model: VideoModel, input_spec: InputSpec, classes: tuple[str, ...], task: Task = "classification"
+        self,
+        model: VideoModel,
+        input_spec: InputSpec,
+        classes: tuple[str, ...],
+        task: Task = "classification",
+        calibration: Calibration | None = None,
     ) -> None:
         if model.num_classes != len(classes):
             raise ConfigError(
@@ -60,6 +81,7 @@ class Classifier:
         self.input_spec = input_spec
         self.classes = classes
         self.task: Task = task
+        self.calibration = calibration
 
     @property
     def device(self) -> torch.device:
@@ -82,10 +104,26 @@ class Classifier:
             clips: of the contract's size: uint8 pixels, or float32 features with height and width 1.
             lengths: frames of each clip of features that are real; those after them only fill the batch.
         """
+        logits: Tensor = self.model(*self._make_inputs(clips, lengths))
+        return logits
+
+    def _make_inputs(self, clips: Tensor, lengths: Tensor | None) -> tuple[Any, ...]:
         inputs = normalize(clips.to(self.device, non_blocking=True), self.input_spec).to(self.dtype)
         # Only models of features know of clips that end early.
-        logits: Tensor = self.model(inputs) if lengths is None else self.model(inputs, lengths.to(self.device))
-        return logits
+        return (inputs,) if lengths is None else (inputs, lengths.to(self.device))
+
+    def infer(
+        self,
+        clips: UInt8[Tensor, "batch time height width channel"] | Float32[Tensor, "batch time height width channel"],
+        precision: torch.dtype = torch.float32,
+        *,
+        lengths: Int64[Tensor, " batch"] | None = None,
+    ) -> Inferred:
+        """Compute logits and features of fitted clips in one go; the arguments are those of `score`."""
+        with self._evaluating(precision):
+            features: Tensor = self.model.features(*self._make_inputs(clips, lengths))
+            logits: Tensor = self.model.head(features)
+        return Inferred(logits.float(), features.float())
 
     def score(
         self,
@@ -93,37 +131,64 @@ class Classifier:
         precision: torch.dtype = torch.float32,
         *,
         lengths: Int64[Tensor, " batch"] | None = None,
+        as_logits: bool = False,
     ) -> Float[Tensor, "batch classes"]:
-        """Compute class probabilities of fitted clips.
+        """Compute class probabilities of fitted clips; calibrated ones where there is a calibration.
 
         Args:
             clips: of the contract's frames and size; uint8 pixels, or float32 features.
             precision: number format of the forward pass; `torch.bfloat16` runs under autocast.
             lengths: frames of each clip of features that are real; all of them without it.
+            as_logits: return what the probabilities are the softmax, or sigmoid, of: logits over the temperature.
 
         Returns:
             float32; each row sums to 1, unless the task is `multilabel`.
         """
+        with self._evaluating(precision):
+            logits = self.compute_logits(clips, lengths)
+        return self._temper(logits) if as_logits else self.compute_probabilities(logits)
+
+    def compute_probabilities(self, logits: Float[Tensor, "batch classes"]) -> Float32[Tensor, "batch classes"]:
+        """Turn logits into probabilities, at the calibration's temperature where there is one."""
+        tempered = self._temper(logits)
+        return tempered.sigmoid() if self.task == "multilabel" else tempered.softmax(dim=1)
+
+    def _temper(self, logits: Float[Tensor, "batch classes"]) -> Float32[Tensor, "batch classes"]:
+        return logits.float() / (self.calibration.temperature if self.calibration else 1.0)
+
+    @contextmanager
+    def _evaluating(self, precision: torch.dtype) -> Iterator[None]:
+        """Switch to evaluation without gradients while a block lasts, and back to the mode as it was."""
         was_training = self.model.training
         self.model.eval()
         device = self.device
         try:
             with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                logits = self.compute_logits(clips, lengths)
+                yield
         finally:
             self.model.train(was_training)
-        logits = logits.float()
-        return logits.sigmoid() if self.task == "multilabel" else logits.softmax(dim=1)
 
     def save(self, folder: str | Path, extra: Mapping[str, Any] | None = None) -> None:
-        """Write `model.safetensors` and `config.json`; the folder appears whole or not at all.
+        """Write `model.safetensors` and `config.json`, and a calibration; the folder appears whole or not at all.
+
+        A calibration of other weights, such as those before some more training, is left out with a warning.
 
         Args:
             folder: takes the place of an existing model folder.
             extra: JSON values to keep beside the contract, such as how the model was trained.
         """
         described = {"task": self.task, **(extra or {})}
-        write_model(folder, self.model, self.model.config.to_dict(), self.input_spec, self.classes, described)
+        arrays: Mapping[str, np.ndarray] = {}
+        if self.calibration is not None and self.calibration.weights != hash_weights(self.model):
+            warnings.warn(
+                f"the calibration is left out of {str(folder)!r} - the weights have changed since it was made - "
+                "'tubelet calibrate' makes another.",
+                stacklevel=2,
+            )
+        elif self.calibration is not None:
+            described[CALIBRATION], arrays = self.calibration.to_values(), self.calibration.to_arrays()
+        hyper_parameters = self.model.config.to_dict()
+        write_model(folder, self.model, hyper_parameters, self.input_spec, self.classes, described, arrays)
 
     def save_for_transformers(self, folder: str | Path) -> None:
         """Write a folder that transformers loads: the same logits, labels and preprocessing.
@@ -144,7 +209,7 @@ class Classifier:
             CheckpointError: a missing, damaged or foreign file, with its name.
         """
         folder = Path(folder)
-        description, weights = read_model(folder)
+        description, weights, arrays = read_model(folder)
         path = folder / CONFIG_NAME
         if description.get("kind", CLASSIFIER) != CLASSIFIER:
             raise CheckpointError(_explain_kind(folder, description["kind"]))
@@ -160,6 +225,9 @@ class Classifier:
             model = build_model(wanted)
             input_spec = build(InputSpec, description["input"])
             classifier = cls(model.eval(), input_spec, tuple(description["classes"]), task)
+            if CALIBRATION in description:
+                named = {name: array.numpy() for name, array in arrays.items()}
+                classifier.calibration = Calibration.from_parts(description[CALIBRATION], named)
         except KeyError as error:
             raise CheckpointError(
                 f"cannot load {str(path)!r} - its model lacks {error} - take an intact copy."

@@ -4,17 +4,22 @@
                   input (its contract)   classes (none before it has learned labels)
                   task (of a classifier: "classification" where it is left out, or "multilabel")
                   sha256 (of the weights)   sha256_config (of the rest of this file)   and what else the writer knows
+                  calibration (of a classifier that has one: figures, and the sha256 of the arrays in
+                  `calibration.safetensors`, which is then there too)
 
 The folder appears whole or not at all; reading it compares both hashes, and executes nothing.
 """
 
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -23,23 +28,31 @@ from tubelet.errors import CheckpointError
 from tubelet.video.spec import InputSpec
 
 __all__ = [
+    "CALIBRATION",
+    "CALIBRATION_NAME",
     "CLASSIFIER",
     "CONFIG_NAME",
     "PRETRAINING",
     "WEIGHTS_NAME",
+    "StoredModel",
+    "hash_weights",
     "load_state",
     "read_model",
     "read_weights",
+    "replace_calibration",
     "write_model",
 ]
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
+CALIBRATION_NAME = "calibration.safetensors"
 FORMAT = 1
 CONFIG_HASH = "sha256_config"
+CALIBRATION = "calibration"
 CLASSIFIER, PRETRAINING = "classifier", "pretraining"
 """Kinds of models: one that scores classes, and one that has only learned what clips look like."""
 
+_NAMES = (WEIGHTS_NAME, CONFIG_NAME, CALIBRATION_NAME)
 _SECOND_LOOK_S = 0.1
 _KEYS: dict[str, tuple[type, str]] = {
     "format": (int, "a whole number"),
@@ -50,6 +63,15 @@ _KEYS: dict[str, tuple[type, str]] = {
 }
 
 
+class StoredModel(NamedTuple):
+    """Hold what lies in a model folder."""
+
+    description: dict[str, Any]
+    weights: dict[str, Tensor]
+    calibration: dict[str, Tensor]
+    """Arrays of the calibration; none where the description has no calibration."""
+
+
 def write_model(
     folder: str | Path,
     model: nn.Module,
@@ -57,6 +79,7 @@ def write_model(
     input_spec: InputSpec,
     classes: Sequence[str],
     extra: Mapping[str, Any] | None = None,
+    arrays: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write `model.safetensors` and `config.json`; the folder appears whole or not at all.
 
@@ -67,11 +90,11 @@ def write_model(
         input_spec: the contract of its clips.
         classes: names in index order; none where the model scores nothing yet.
         extra: JSON values to keep beside these, such as how the model was trained, or its `kind`.
+        arrays: of the `calibration` in `extra`.
     """
-    files.check_replaceable(folder, (WEIGHTS_NAME, CONFIG_NAME))
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    files.check_replaceable(folder, _NAMES)
     with files.replace_folder(folder) as temporary:
-        (temporary / WEIGHTS_NAME).write_bytes(save(weights, metadata={"format": "pt"}))
+        (temporary / WEIGHTS_NAME).write_bytes(_pack_weights(model))
         description = {
             "format": FORMAT,
             "model": dict(hyper_parameters),
@@ -80,12 +103,51 @@ def write_model(
             "sha256": files.hash_file(temporary / WEIGHTS_NAME),
             **(extra or {}),
         }
-        description[CONFIG_HASH] = _hash_description(json.loads(json.dumps(description)))
-        (temporary / CONFIG_NAME).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        _write_description(temporary, description, arrays or {})
 
 
-def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read the description and the weights of one saving, and check every byte of both.
+def replace_calibration(folder: Path, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a model folder anew with another calibration; all else in it stays as it is, byte by byte.
+
+    Args:
+        folder: a model folder that `write_model` wrote.
+        values: JSON values of the calibration.
+        arrays: its arrays.
+
+    Raises:
+        CheckpointError: a damaged folder.
+        ConfigError: the folder holds foreign files.
+    """
+    description = read_model(folder).description
+    files.check_replaceable(folder, _NAMES)
+    with files.replace_folder(folder) as temporary:
+        shutil.copyfile(folder / WEIGHTS_NAME, temporary / WEIGHTS_NAME)
+        _write_description(temporary, {**description, CALIBRATION: dict(values)}, arrays)
+
+
+def hash_weights(model: nn.Module) -> str:
+    """Compute the sha256 that the weights of a model have in a folder."""
+    return files.hash_bytes(_pack_weights(model))
+
+
+def _pack_weights(model: nn.Module) -> bytes:
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    return save(weights, metadata={"format": "pt"})
+
+
+def _write_description(folder: Path, description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    sealed = dict(description)
+    if CALIBRATION in description:
+        packed = save({name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()})
+        (folder / CALIBRATION_NAME).write_bytes(packed)
+        sealed[CALIBRATION] = {**description[CALIBRATION], "sha256": files.hash_bytes(packed)}
+    sealed.pop(CONFIG_HASH, None)
+    sealed[CONFIG_HASH] = _hash_description(json.loads(json.dumps(sealed)))
+    (folder / CONFIG_NAME).write_text(json.dumps(sealed, indent=2) + "\n", encoding="utf-8")
+
+
+def read_model(folder: Path) -> StoredModel:
+    """Read what was written in one saving, and check every byte of it.
 
     A training may put the next saving in place between the two: what does not fit together is looked at again.
 
@@ -99,12 +161,16 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return _read_once(folder)
 
 
-def _read_once(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read_once(folder: Path) -> StoredModel:
     place = folder.absolute()  # "." has no name beside which the folder's replacement could be looked for
     if place.name:
         files.recover_folder(place)
     description = _read_description(folder / CONFIG_NAME)
-    return description, read_weights(folder / WEIGHTS_NAME, description["sha256"])
+    weights = read_weights(folder / WEIGHTS_NAME, description["sha256"])
+    if CALIBRATION not in description:
+        return StoredModel(description, weights, {})
+    calibration = read_weights(folder / CALIBRATION_NAME, str(description[CALIBRATION].get("sha256")))
+    return StoredModel(description, weights, calibration)
 
 
 def _read_description(path: Path) -> dict[str, Any]:
@@ -141,6 +207,8 @@ def _check_description(path: Path, description: dict[str, Any]) -> None:
                 f"cannot load {str(path)!r} - '{key}' should be {wanted}, found {type(value).__name__} - "
                 "take an intact copy."
             )
+    if not isinstance(description.get(CALIBRATION, {}), dict):
+        raise CheckpointError(f"cannot load {str(path)!r} - '{CALIBRATION}' should be an object - take an intact copy.")
     if not all(isinstance(name, str) for name in description["classes"]):
         raise CheckpointError(f"cannot load {str(path)!r} - 'classes' holds more than names - take an intact copy.")
     if not 1 <= description["format"] <= FORMAT:

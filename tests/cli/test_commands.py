@@ -38,7 +38,7 @@ def test_train_writes_a_whole_run_folder_and_a_printed_recipe_that_reads_back(wo
     figures = r"train 0\.\d+ +\d+\.\d%  val 0\.\d+ +\d+\.\d%  lr 3\.0e-03, [\d.e+]+ clips/s, waiting \d+%, [\d,]+ MB"
     assert re.fullmatch(rf"epoch   1  {figures}", line)
     events = [json.loads(line) for line in (tmp_path / "mine" / "log.jsonl").read_text().splitlines()]
-    assert [event["event"] for event in events] == ["start", "epoch", "evaluate"]
+    assert [event["event"] for event in events] == ["start", "epoch", "calibrate", "evaluate"]
     assert 50 < events[1]["memory_mb"] < 50_000
     found = {path.name for path in (tmp_path / "mine").iterdir()}
     expected = {"config.yaml", "model", "last.ckpt", "metrics.csv", "log.jsonl", "curves.png", "confusion.png"}
@@ -131,14 +131,14 @@ def test_predict_prints_one_object_a_line_and_fails_at_the_end_only(small_run, t
     rows = [json.loads(line) for line in out.splitlines()]
     assert status == 1
     assert [set(row) for row in rows] == [
-        {"source", "task", "label", "labels", "score", "scores"},
+        {"source", "task", "label", "labels", "score", "scores", "label_set", "distance", "is_unknown"},
         {"source", "error"},
-        {"source", "task", "label", "labels", "score", "scores"},
+        {"source", "task", "label", "labels", "score", "scores", "label_set", "distance", "is_unknown"},
     ]
     assert rows[1]["error"]["code"] == "not_a_video"
     assert "b.mp4" in rows[1]["error"]["message"]
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 4
-    status, out, err = run("predict", small_run, tmp_path / "a.mp4", capsys=capsys)
+    status, out, err = run("predict", small_run, tmp_path / "a.mp4", "--coverage", 0.8, capsys=capsys)
     assert (status, err) == (0, "")
     assert out.startswith(str(tmp_path / "a.mp4"))
 
@@ -153,7 +153,8 @@ def test_the_table_of_predictions_lists_every_source_even_where_all_fail(small_r
     bad.write_bytes(b"no video at all")
     assert run("predict", small_run, bad, good, "--output", scores, capsys=capsys)[0] == 1
     failed, done = read_scores(scores)
-    assert set(done) == {"source", "label", "score", "score:fast", "score:slow", "error"}
+    trust = ("label_set", "distance", "is_unknown")
+    assert set(done) == {"source", "label", "score", *trust, "score:fast", "score:slow", "error"}
     assert (failed["source"], failed["label"], failed["score"], failed["score:fast"]) == (str(bad), "", "", "")
     assert failed["error"].startswith("not_a_video: ")
     assert (done["source"], done["error"]) == (str(good), "")

@@ -64,7 +64,7 @@ def test_a_linear_probe_reads_20_points_more_from_pretrained_features_than_from_
     recipe = resolve_pretraining("moving-shapes", None, {"training.epochs": 16, "training.seed": SEED})
     result = pretrain(os.fspath(world), recipe=recipe, name="seen", runs=tmp_path)
     manifest, spec = open_data(world), recipe.input
-    description, weights = read_model(result.folder / "model")
+    description, weights, _ = read_model(result.folder / "model")
     hyper_parameters = {key: value for key, value in description["model"].items() if key not in ("name", "num_classes")}
     pretrained = create_pretraining("videomae_nano", **hyper_parameters)
     pretrained.load_state_dict(weights)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import softmax
 from sklearn import metrics as sklearn_metrics
 from torchmetrics.functional import classification as torchmetrics
 
@@ -16,6 +17,7 @@ from tubelet.metrics import (
     count_confusion,
     format_report,
     measure_classification,
+    measure_curve,
     rank_labels,
 )
 
@@ -82,6 +84,68 @@ def test_top_k_is_that_of_torchmetrics(case):
         torch.from_numpy(scores), torch.from_numpy(labels), num_classes=len(classes), top_k=metrics.k, average="micro"
     )
     assert metrics.top_k == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_ranks_of_each_class_against_the_rest_are_those_of_scikit_learn_and_torchmetrics(case):
+    scores, labels, classes = case
+    scores = np.round(softmax(scores, 1), 2)  # many ties
+    metrics = measure_classification(scores, labels, classes)
+    present = np.unique(labels)
+    precisions = [sklearn_metrics.average_precision_score(labels == index, scores[:, index]) for index in present]
+    assert [metrics.per_class[index].average_precision for index in present] == pytest.approx(precisions, abs=1e-12)
+    assert metrics.mean_ap == pytest.approx(np.mean(precisions), abs=1e-12)
+    both = present if len(present) > 1 else present[:0]
+    areas = [sklearn_metrics.roc_auc_score(labels == index, scores[:, index]) for index in both]
+    assert [metrics.per_class[index].auc for index in both] == pytest.approx(areas, abs=1e-12)
+    assert metrics.mean_auc == (pytest.approx(np.mean(areas), abs=1e-12) if areas else None)
+    given, said = torch.from_numpy(scores), torch.from_numpy(labels)
+    for index in both:
+        entry = metrics.per_class[index]
+        precision = torchmetrics.binary_average_precision(given[:, index], (said == index).long())
+        area = torchmetrics.binary_auroc(given[:, index], (said == index).long())
+        assert (entry.average_precision, entry.auc) == pytest.approx((float(precision), float(area)), abs=1e-6)
+
+
+def test_torchmetrics_counts_as_we_do_where_every_class_is_present():
+    """Of absent classes torchmetrics' macro averages leave out those never predicted, too; ours all that are absent."""
+    scores, labels, classes = make_scores(300, 10)
+    metrics = measure_classification(scores, labels, classes)
+    pair = torch.from_numpy(scores), torch.from_numpy(labels)
+    for name, own in (("precision", "precision"), ("recall", "recall"), ("f1_score", "f1")):
+        for average in ("macro", "weighted"):
+            expected = getattr(torchmetrics, f"multiclass_{name}")(*pair, num_classes=10, average=average)
+            assert getattr(getattr(metrics, average), own) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_the_curve_of_two_classes_is_that_of_scikit_learn():
+    scores, labels, _ = make_scores(80, 2)
+    scores = np.round(softmax(scores, 1), 2)
+    curve = measure_classification(scores, labels, ["calm", "fight"]).curve
+    precision, recall, thresholds = sklearn_metrics.precision_recall_curve(labels, scores[:, 1])
+    # scikit-learn goes from the lowest threshold up, and ends with a point that no threshold has.
+    np.testing.assert_allclose(curve.thresholds, thresholds[::-1], atol=0)
+    np.testing.assert_allclose(curve.precision, precision[-2::-1], atol=1e-12)
+    np.testing.assert_allclose(curve.recall, recall[-2::-1], atol=1e-12)
+    each = [sklearn_metrics.f1_score(labels, scores[:, 1] >= threshold) for threshold in curve.thresholds]
+    np.testing.assert_allclose(curve.f1, each, atol=1e-12)
+    assert curve.positive == "fight"
+    assert curve.auc == pytest.approx(sklearn_metrics.roc_auc_score(labels, scores[:, 1]), abs=1e-12)
+    assert curve.thresholds[curve.best] == curve.thresholds[np.argmax(each)]
+
+
+def test_there_is_no_curve_without_both_of_two_classes():
+    for count, num_classes, absent in ((20, 2, (0,)), (20, 2, (1,)), (20, 3, ())):
+        assert measure_classification(*make_scores(count, num_classes, absent)).curve is None
+    with pytest.raises(DataError, match="found 3 of 3 with it"):
+        measure_curve(np.arange(3.0), np.ones(3, bool), "fight")
+
+
+def test_a_long_curve_is_written_down_at_200_points_with_both_ends():
+    generator = np.random.default_rng(0)
+    curve = measure_curve(generator.random(5000), generator.random(5000) < 0.3, "fight")
+    written = curve.to_dict()["curve"]
+    assert len(written["f1"]) == 200
+    assert (written["recall"][-1], written["thresholds"][0]) == (1, curve.thresholds[0])
 
 
 def test_absent_classes_move_no_average():

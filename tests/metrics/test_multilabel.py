@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from tubelet.errors import DataError
-from tubelet.metrics.multilabel import Ranking, measure_multilabel
+from tubelet.metrics.multilabel import measure_multilabel
+from tubelet.metrics.ranking import Ranking
 
 
 def draw(seed, count, classes, levels):
@@ -61,6 +62,7 @@ def test_a_resample_measures_as_if_its_clips_had_been_scored_anew():
         rows = np.random.default_rng(seed).integers(30, size=30)
         anew = Ranking(scores[rows], labels[rows])
         np.testing.assert_allclose(ranking.average_precision(rows), anew.average_precision(), atol=1e-12)
+        np.testing.assert_allclose(ranking.auc(rows), anew.auc(), atol=1e-12)
 
 
 def test_what_cannot_be_measured_is_refused():

@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,11 +31,12 @@ def test_a_loaded_run_has_model_contract_classes_and_predicts(small_run, tmp_pat
     assert outcome.score == max(outcome.scores.values())
 
 
-def test_score_is_the_softmax_of_the_model_on_the_normalized_clip(small_run):
+def test_score_is_the_softmax_of_the_model_on_the_normalized_clip_at_its_temperature(small_run):
     classifier = tubelet.load(small_run)
     clips = torch.randint(0, 255, (2, 8, 16, 16, 3), dtype=torch.uint8)
     with torch.no_grad():
-        expected = classifier.model(normalize(clips, classifier.input_spec)).softmax(1)
+        logits = classifier.model(normalize(clips, classifier.input_spec))
+        expected = (logits / classifier.calibration.temperature).softmax(1)
     assert torch.allclose(classifier.score(clips), expected, atol=1e-6)
 
 
@@ -169,3 +173,15 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
     with pytest.raises(TubeletError, match="absent") as caught:
         tubelet.load(tmp_path / "absent")
     assert caught.value.code == "checkpoint"
+
+
+def test_the_example_of_the_page_on_predicting_runs(small_run, tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "predicting.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    shutil.copytree(small_run, tmp_path / "runs" / "mine")
+    write_clip(tmp_path / "holiday.mp4")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "predicting.md", "exec"), {})
+    best, label_set, is_unknown = capsys.readouterr().out.splitlines()
+    assert best.split()[0] in label_set
+    assert is_unknown in ("True", "False")

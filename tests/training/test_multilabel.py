@@ -20,7 +20,7 @@ from tubelet.data.manifest import read_manifest
 from tubelet.errors import CheckpointError, ConfigError, DataError, TrainingError
 from tubelet.evaluation.audit import audit
 from tubelet.evaluation.evaluate import score_samples
-from tubelet.metrics import Ranking, estimate_bootstrap
+from tubelet.metrics import estimate_headlines
 from tubelet.models import create_model
 from tubelet.recipes.optimization import LossRecipe
 from tubelet.recipes.recipe import Recipe, TrainingRecipe
@@ -118,9 +118,8 @@ def test_the_interval_draws_whole_groups(source):
     classifier, manifest = make_classifier(), read_manifest(source)
     report = tubelet.evaluate(classifier, manifest, split="train", workers=0)
     scored = score_samples(classifier, manifest.select("train"), manifest)
-    ranking = Ranking(scored.scores, scored.labels)
     groups = np.unique([sample.group for sample in scored.samples], return_inverse=True)[1]
-    expected = estimate_bootstrap(ranking.mean_ap, 40, np.random.default_rng(0), groups=groups)
+    expected = estimate_headlines(scored.scores, scored.labels, groups)["mean_ap"]
     assert (report.interval, report.interval_over) == (expected, "20 groups")
     assert report.interval.low < report.metrics.mean_ap < report.interval.high
 
@@ -229,3 +228,14 @@ def test_held_out_clips_without_any_class_give_no_figure(tmp_path, empty):
         assert not (tmp_path / "run").exists()
     else:
         assert np.isnan(tubelet.train(recipe=recipe, name="run", runs=tmp_path).val_mean_ap)
+
+
+def test_a_multilabel_model_is_calibrated_by_its_temperature_alone(result):
+    classifier = tubelet.load(result.folder)
+    found = classifier.calibration
+    assert (found.n, found.scores.size, found.novelty) == (8, 0, None)
+    clips = torch.from_numpy(draw_clips(8)[0])
+    logits = classifier.infer(clips).logits
+    torch.testing.assert_close(classifier.score(clips), (logits / found.temperature).sigmoid())
+    outcome = classifier.predict(draw_clips(8)[0][3])
+    assert (outcome.label_set, outcome.distance, outcome.is_unknown) == (None, None, None)

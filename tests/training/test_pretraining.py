@@ -81,7 +81,7 @@ def test_a_run_leaves_its_recipe_its_figures_its_pictures_and_a_model(seen):
 
 
 def test_the_model_folder_states_all_that_is_needed_to_build_it_again(seen):
-    description, weights = read_model(seen.folder / "model")
+    description, weights, _ = read_model(seen.folder / "model")
     assert (description["format"], description["kind"], description["classes"]) == (1, "pretraining", [])
     assert {"sha256", "sha256_config"} <= description.keys()
     assert description["model"]["name"] == "videomae_nano"
@@ -273,7 +273,7 @@ def test_a_run_in_which_the_decoder_leaves_out_half_says_so_and_learns_something
     recipe = make_tiny_pretraining(source)
     recipe = replace(recipe, model=replace(recipe.model, decoder_mask_ratio=0.5))
     folder = pretrain(recipe=recipe, name="half", runs=tmp_path).folder
-    description, weights = read_model(folder / "model")
+    description, weights, _ = read_model(folder / "model")
     assert description["model"]["decoder_mask_ratio"] == 0.5
     assert read_config(folder / "config.yaml", PretrainingRecipe).model.decoder_mask_ratio == 0.5
     other = read_model(seen.folder / "model")[1]

@@ -150,3 +150,26 @@ def test_a_batch_is_normalized_as_its_clips_are_alone():
 def test_normalize_refuses_another_number_of_channels():
     with pytest.raises(VideoError, match="takes clips of 3 channels - the batch has 1"):
         normalize(torch.zeros((1, 2, 4, 4, 1), dtype=torch.uint8), InputSpec())
+
+
+CROPS = {"slowfast": (0, 43, 85), "dmvr": (0, 43, 85), "mmaction2": (0, 42, 84), "videomae": (0, 42, 85)}
+"""Where three crops of 256 begin in 341 pixels: the offsets that the four code bases compute."""
+
+
+@pytest.mark.parametrize("convention", CROPS)
+@pytest.mark.parametrize("is_portrait", [False, True])
+def test_three_crops_lie_where_each_convention_has_them(convention, is_portrait):
+    pixels = make_pixels(1, 256, 341)
+    pixels = pixels.transpose(0, 2, 1, 3).copy() if is_portrait else pixels
+    spec = InputSpec(height=256, width=256, convention=convention)
+    for crop, start in enumerate(CROPS[convention]):
+        part = slice(start, start + 256)
+        expected = pixels[:, part] if is_portrait else pixels[:, :, part]
+        np.testing.assert_array_equal(fit(pixels, spec, crop=crop).numpy(), expected)
+
+
+def test_crops_along_the_longer_side_lie_in_the_middle_of_the_shorter_one():
+    pixels = make_pixels(1, 30, 60)
+    spec = InputSpec(height=20, width=20, short_side=30, convention="slowfast")
+    for crop, left in enumerate((0, 20, 40)):
+        np.testing.assert_array_equal(fit(pixels, spec, crop=crop).numpy(), pixels[:, 5:25, left : left + 20])

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tubelet import __version__
 from tubelet.cli.audit import audit_model
+from tubelet.cli.calibrate import calibrate_model
 from tubelet.cli.compare import compare_runs
 from tubelet.cli.data import data_app
 from tubelet.cli.doctor import report_doctor
@@ -23,6 +24,7 @@ from tubelet.cli.launching import launch, take_devices
 from tubelet.cli.models import show_models, weights_app
 from tubelet.cli.predict import predict_sources
 from tubelet.cli.pretrain import pretrain_model
+from tubelet.cli.push import push_model
 from tubelet.cli.recipe import recipe_app
 from tubelet.cli.replay import replay_failure
 from tubelet.cli.train import train_model
@@ -49,8 +51,10 @@ app.command(replay_failure, name="replay")
 app.command(evaluate_model, name="evaluate")
 app.command(audit_model, name="audit")
 app.command(compare_runs, name="compare")
+app.command(calibrate_model, name="calibrate")
 app.command(predict_sources, name="predict")
 app.command(explain_source, name="explain")
+app.command(push_model, name="push")
 app.command(show_models, name="models")
 app.command(weights_app)
 app.command(data_app)

@@ -1,8 +1,24 @@
 """`tubelet evaluate`: honest figures of a trained model."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
-__all__ = ["evaluate_model"]
+from cyclopts import Parameter
+
+__all__ = ["ViewOptions", "evaluate_model"]
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """Hold how often each video is looked at."""
+
+    clips: int = 1
+    """Clips spread over each video, averaged."""
+    crops: int = 1
+    """Crops of each clip: 1 takes the middle, 3 also both ends of the longer side."""
+    aggregation: Literal["probabilities", "logits"] = "probabilities"
+    """What is averaged over clips and crops."""
 
 
 def evaluate_model(
@@ -10,7 +26,7 @@ def evaluate_model(
     data: str | None = None,
     *,
     split: str = "test",
-    clips: int = 1,
+    views: Annotated[ViewOptions, Parameter(name="*")] = ViewOptions(),
     output: Path | None = None,
     decoder: str = "pyav",
     workers: int = 2,
@@ -27,8 +43,6 @@ def evaluate_model(
         Labelled clips; the data the run was trained on where none is named.
     split: str
         test, val or train.
-    clips: int
-        Clips spread over each video, averaged.
     output: Path
         Folder for report.json, classification_report.txt, predictions.csv, and confusion.png, confusion.json.
     decoder: str
@@ -41,11 +55,11 @@ def evaluate_model(
         Print report.json instead of text.
     """
     from tubelet.cli.tables import print_report, track
-    from tubelet.evaluation.evaluate import evaluate
+    from tubelet.evaluation.evaluate import Views, evaluate
 
     with track("evaluating", quiet=json) as on_step:
         report = evaluate(
-            model, data, split=split, views=clips, output=output,
+            model, data, split=split, views=Views(**asdict(views)), output=output,
             decoder=decoder, workers=workers, device=device, on_step=on_step,
         )  # fmt: skip
     print_report(report, output, as_json=json)

@@ -10,6 +10,7 @@ def predict_sources(
     *sources: str,
     top: int = 3,
     clips: int = 1,
+    coverage: float = 0.9,
     output: Path | None = None,
     decoder: str = "pyav",
     device: str = "auto",
@@ -27,6 +28,8 @@ def predict_sources(
         Classes shown for each source.
     clips: int
         Clips spread over each video, averaged.
+    coverage: float
+        Share of videos whose label set shall hold the true class; of calibrated models.
     output: Path
         CSV file to write all scores to; sources that failed are listed with their error.
     decoder: str
@@ -34,12 +37,13 @@ def predict_sources(
     device: str
         auto, cpu, cuda, cuda:1 or mps.
     json: bool
-        Print one JSON object a line: source, label, score, scores, labels, task; or source, error {code, message}.
+        Print one JSON object a line: source, label, score, scores, labels, task, label_set, distance, is_unknown; or
+        source, error {code, message}.
     """
     from tubelet.cli.tables import print_predictions
     from tubelet.prediction.load import load
     from tubelet.prediction.predict import predict
 
     classifier = load(model, device=device)
-    outcomes = predict(classifier, sources, views=clips, decoder=decoder)
-    return print_predictions(outcomes, classifier, top=top, output=output, as_json=json)
+    outcomes = predict(classifier, sources, views=clips, decoder=decoder, coverage=coverage)
+    return print_predictions(outcomes, classifier, top=top, output=output, as_json=json, coverage=coverage)

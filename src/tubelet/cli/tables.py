@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tubelet import files
+from tubelet.calibration import COVERAGE, Calibration
 from tubelet.classifier import Classifier
 from tubelet.data.catalogue import DATASETS, find_on_disk
 from tubelet.data.catalogue.shelf import describe_size
@@ -29,6 +30,7 @@ from tubelet.shapes import Task
 from tubelet.training.replay import Replay
 
 __all__ = [
+    "print_calibration",
     "print_datasets",
     "print_download",
     "print_explanation",
@@ -68,6 +70,9 @@ def track_bytes(
         yield show, lambda text: console.print(text, markup=False)
 
 
+_NAMED = 5
+"""Classes of a label set that are named; more are counted."""
+
 _RANKED: Mapping[Task, Mapping[str, str]] = {
     "classification": {},
     "multilabel": {"AP": "average_precision", "AUC": "auc"},
@@ -86,6 +91,7 @@ def print_report(report: Report, output: Path | None, *, as_json: bool) -> None:
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(report.headline())
+    console.print(report.describe())
     table = Table("class", box=None, header_style="bold")
     for name in (*_RANKED[report.task], "precision", "recall", "F1", "clips"):
         table.add_column(name, justify="right")
@@ -103,6 +109,30 @@ def print_report(report: Report, output: Path | None, *, as_json: bool) -> None:
 
 def _show(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def print_calibration(found: Calibration, *, as_json: bool) -> None:
+    """Print what was measured, and what `predict` can say from now on."""
+    novelty = found.novelty
+    if as_json:
+        limit = found.find_limit(COVERAGE) if len(found.scores) else math.inf
+        false_alarms = None if novelty is None else novelty.false_alarms
+        least = 1 - limit if math.isfinite(limit) else None
+        _print_json({**found.to_values(), "least_probability": least, "false_alarms": false_alarms})
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    sure = "surer than it is right" if found.temperature > 1 else "less sure than it is right"
+    console.print(f"temperature {found.temperature:.3f} by {found.n} clips of '{found.split}': the model was {sure}")
+    if not len(found.scores):
+        console.print("label sets and unknown clips: not for multi-label models")
+        return
+    limit = found.find_limit(COVERAGE)
+    sets = found.explain_lack() or f"for {COVERAGE:.0%} of clips, all classes of {1 - limit:.1%} or more"
+    console.print(f"label sets: {sets}")
+    if novelty is None:
+        console.print("unknown clips: not told apart, as the data has no training clips")
+    else:
+        console.print(f"unknown clips: {novelty.false_alarms:.1%} of the clips of known classes will be called unknown")
 
 
 def print_explanation(explanation: Explanation, written: Sequence[Path], *, as_json: bool) -> None:
@@ -123,10 +153,14 @@ def print_predictions(
     top: int,
     output: Path | None,
     as_json: bool,
+    coverage: float = COVERAGE,
 ) -> int:
     """Print each outcome as soon as it is there; return 1 where some source failed, else 0."""
     console, errors = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
     total = failed = 0
+    remark = classifier.calibration.explain_lack(coverage) if classifier.calibration else ""
+    if remark and not as_json:
+        errors.print(f"note: {remark}", style="yellow", markup=False)
     with _open_scores(output, classifier) as write_row:
         for outcome in outcomes:
             total += 1
@@ -145,11 +179,23 @@ def print_predictions(
 
 
 def _describe(outcome: Prediction, top: int) -> str:
-    """Name the best classes; in multi-label tasks those that the source has first, all of them."""
+    """Say in words what it may be, where that is known, and name the best classes with their probabilities."""
     best = "  ".join(f"{name} {score:.1%}" for name, score in list(outcome.scores.items())[:top])
-    if outcome.task == "classification":
+    if outcome.task == "multilabel":
+        return f"{', '.join(outcome.labels) or 'no class'}  ({best})"
+    if outcome.is_unknown:
+        return f"none of the known classes?  ({best})"
+    if outcome.label_set is None:
         return best
-    return f"{', '.join(outcome.labels) or 'no class'}  ({best})"
+    return f"{_join(outcome)}  ({best})"
+
+
+def _join(outcome: Prediction) -> str:
+    """Name the classes of a label set: `archery`, `archery or golf`, `any of 10 classes`."""
+    names = outcome.label_set or ()
+    if len(names) > _NAMED:
+        return f"{'any' if len(names) == len(outcome.scores) else 'one'} of {len(names)} classes"
+    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
 
 
 @contextmanager
@@ -172,15 +218,18 @@ def _open_scores(
                 f"cannot write {str(path)!r} - {error.strerror} - choose another place for the table."
             ) from None
         writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["source", label, "score", *(f"score:{name}" for name in names), "error"])
+        columns = ["source", label, "score", "label_set", "distance", "is_unknown"]
+        writer.writerow([*columns, *(f"score:{name}" for name in names), "error"])
         yield lambda outcome: writer.writerow(_list_cells(outcome, names))
 
 
 def _list_cells(outcome: Prediction | PredictionError, classes: Sequence[str]) -> list[str]:
     if isinstance(outcome, PredictionError):
-        return [outcome.source, "", "", *("" for _ in classes), f"{outcome.code}: {outcome.message}"]
+        return [outcome.source, *[""] * (5 + len(classes)), f"{outcome.code}: {outcome.message}"]
+    far = ("", "") if outcome.distance is None else (f"{outcome.distance:.4f}", str(outcome.is_unknown).lower())
+    labels, label_set = SEPARATOR.join(sorted(outcome.labels)), SEPARATOR.join(outcome.label_set or ())
     scores = (f"{outcome.scores[name]:.6f}" for name in classes)
-    return [outcome.source, SEPARATOR.join(sorted(outcome.labels)), f"{outcome.score:.6f}", *scores, ""]
+    return [outcome.source, labels, f"{outcome.score:.6f}", label_set, *far, *scores, ""]
 
 
 def print_datasets(*, as_json: bool) -> None:

@@ -1,6 +1,6 @@
 """Measure a classifier on labelled clips it has not seen: a clip that cannot be read is counted, never replaced.
 
-Scores are per video: the probabilities of all its views are averaged. Every headline figure comes with its interval.
+Scores are per video: what its views say is averaged. Every headline figure comes with its interval.
 """
 
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Int64
 
 from tubelet.classifier import Classifier
@@ -23,17 +24,22 @@ from tubelet.data.features import Features, check_kind
 from tubelet.data.loader import EpochOrder, LoaderOptions, make_loader
 from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample, normalize_split
-from tubelet.errors import ConfigError, DataError
+from tubelet.errors import DataError
 from tubelet.evaluation.page import write_report_page
-from tubelet.evaluation.report import Report, Scored, write_report
+from tubelet.evaluation.report import SEED, Report, Scored, write_report
+from tubelet.evaluation.views import CroppedDataset, Views, as_views, average_views
 from tubelet.metrics import (
-    Interval,
-    Ranking,
-    estimate_bootstrap,
-    estimate_wilson,
+    FEW_CLIPS,
+    RARE,
+    ClassificationMetrics,
+    MultilabelMetrics,
+    estimate_headlines,
+    measure_calibration,
     measure_classification,
     measure_multilabel,
 )
+from tubelet.models.anatomy import count_macs
+from tubelet.models.contract import build_model
 from tubelet.prediction.load import find_model, find_remote, load
 from tubelet.recipes.recipe import DataRecipe, Recipe
 from tubelet.shapes import Label
@@ -41,7 +47,16 @@ from tubelet.transforms.preparation import fit, fit_features
 from tubelet.video.clip import Pixels
 from tubelet.video.spec import InputSpec
 
-__all__ = ["Report", "Scored", "evaluate", "number_groups", "open_clips", "prepare_evaluation", "score_samples"]
+__all__ = [
+    "Report",
+    "Scored",
+    "Views",
+    "evaluate",
+    "number_groups",
+    "open_clips",
+    "prepare_evaluation",
+    "score_samples",
+]
 
 
 def prepare_evaluation(
@@ -50,8 +65,11 @@ def prepare_evaluation(
     generator: np.random.Generator,  # noqa: ARG001 - evaluation draws nothing
     *,
     spec: InputSpec,
+    crops: int = 1,
 ) -> tuple[Any, Label]:
-    """Fit a clip to the contract; picklable, for loader workers."""
+    """Fit a clip to the contract; picklable, for loader workers. Several crops come stacked in front of time."""
+    if crops > 1:
+        return torch.stack([fit(pixels, spec, crop=crop) for crop in range(crops)]), label
     return (fit_features if spec.kind == "features" else fit)(pixels, spec), label
 
 
@@ -60,23 +78,26 @@ def score_samples(
     samples: Sequence[Sample],
     manifest: Manifest,
     *,
-    views: int = 1,
+    views: int | Views = 1,
     options: LoaderOptions | None = None,
     on_step: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Scored:
-    """Score samples: the mean probability over each one's views.
+    """Score samples: one row of probabilities for each, whatever the number of its views.
 
     Args:
         classifier: what is measured.
         samples: what it is measured on.
         manifest: where they come from; its class list must be the classifier's.
-        views: clips spread over each video.
+        views: clips spread over each video, or clips, crops, and what is averaged over them.
         options: batch, workers, decoder.
         on_step: called with samples done and samples in all.
     """
-    options = options or LoaderOptions()
-    prepare = partial(prepare_evaluation, spec=classifier.input_spec)
-    dataset = ClipDataset(samples, manifest, classifier.input_spec, prepare, views=views, decoder=options.decoder)
+    options, views = options or LoaderOptions(), as_views(views)
+    spec = classifier.input_spec
+    views.check(spec)
+    prepare = partial(prepare_evaluation, spec=spec, crops=views.crops)
+    make = CroppedDataset if views.crops > 1 else ClipDataset
+    dataset = make(samples, manifest, spec, prepare, views=views.clips, decoder=options.decoder)
     loader = make_loader(dataset, EpochOrder(len(samples), options.batch, None), options)
     scores, labels, indices = [], [], []
     bad: list[BadSample] = []
@@ -84,8 +105,9 @@ def score_samples(
     for batch in loader:
         bad.extend(batch.bad)
         if len(batch.labels):
-            rows = classifier.score(batch.clips, lengths=batch.lengths).cpu().numpy().astype(np.float64)
-            scores.append(rows.reshape(len(batch.labels), -1, rows.shape[1]).mean(axis=1))
+            as_logits = views.aggregation == "logits"
+            rows = classifier.score(batch.clips, lengths=batch.lengths, as_logits=as_logits).cpu().double().numpy()
+            scores.append(average_views(rows, views.count, views.aggregation, classifier.task))
             labels.append(batch.labels.numpy())
             indices.extend(batch.indices.tolist())
         done += len(batch.labels) + len(batch.bad)
@@ -103,7 +125,7 @@ def evaluate(
     data: Manifest | str | os.PathLike[str] | None = None,
     *,
     split: str = "test",
-    views: int = 1,
+    views: int | Views = 1,
     output: str | os.PathLike[str] | None = None,
     decoder: str = "pyav",
     workers: int = 2,
@@ -116,7 +138,7 @@ def evaluate(
         model: a classifier, or anything that `tubelet.load` takes.
         data: a manifest or a source of clips; None takes the data the model was trained on, split in the same way.
         split: `test`, `val` or `train`; where the data states no split, all clips count as `test`.
-        views: clips spread over each video, averaged.
+        views: clips spread over each video, averaged; or `Views(clips=5, crops=3, aggregation="logits")`.
         output: folder for report.html, report.json, classification_report.txt, predictions.csv and, where a clip is of
             one class, confusion.png and confusion.json.
         decoder: which backend reads the videos.
@@ -128,9 +150,8 @@ def evaluate(
         DataError: no clips in the split, or other classes than the model's.
     """
     started = time.perf_counter()
+    views = as_views(views)
     classifier = model if isinstance(model, Classifier) else load(model, device=device)
-    if views < 1:
-        raise ConfigError(f"cannot evaluate with {views} views - a video has at least one - give 1 or more.")
     manifest, remarks = (data, ()) if isinstance(data, Manifest) else open_clips(model, data, split)
     samples = manifest.select(split)
     if not samples:
@@ -140,36 +161,32 @@ def evaluate(
         )
     check_kind(manifest, classifier.input_spec)
     manifest = manifest.with_task(classifier.task).with_classes(classifier.classes)
-    scored = score_samples(
-        classifier,
-        samples,
-        manifest,
-        views=views,
-        options=LoaderOptions(batch=16, workers=workers, decoder=decoder),
-        on_step=on_step,
-    )
+    options = LoaderOptions(batch=max(1, 16 // views.count), workers=workers, decoder=decoder)
+    scored = score_samples(classifier, samples, manifest, views=views, options=options, on_step=on_step)
     if not len(scored.labels):
         raise DataError(
             f"cannot evaluate on split '{split}' of {manifest.origin} - none of its {len(samples)} clips can be read - "
             f"the first says: {scored.bad[0].message}"
         )
-    measure = measure_multilabel if classifier.task == "multilabel" else measure_classification
-    metrics = measure(scored.scores, scored.labels, classifier.classes)
-    interval, over = _measure_interval(scored)
+    groups, over = number_groups(scored.samples)
     report = Report(
-        metrics=metrics,
-        interval=interval,
+        metrics=_measure(scored, classifier),
+        intervals=estimate_headlines(scored.scores, scored.labels, groups, seed=SEED),
         interval_over=over,
+        calibration=measure_calibration(scored.scores, scored.labels),
         n=len(scored.labels),
         n_failed=len(scored.bad),
         split=split,
         views=views,
+        macs=_count_macs(classifier),
         decoder=decoder,
+        precision=str(classifier.dtype).removeprefix("torch."),
         data=manifest.origin,
         digest=manifest.digest,
+        split_digest=replace(manifest, samples=tuple(samples)).digest,
         seconds=time.perf_counter() - started,
         failed=scored.bad,
-        remarks=remarks,
+        remarks=(*remarks, *_remark_on_size(scored, groups)),
     )
     if output is not None:
         write_report(Path(output), report, scored, classifier.classes)
@@ -228,19 +245,35 @@ def _remark(manifest: Manifest, assigned: Mapping[str, str], split: str) -> tupl
     return tuple(remarks)
 
 
-def _measure_interval(scored: Scored) -> tuple[Interval | None, str]:
-    """Estimate how far the headline figure may be from the truth: whole groups are drawn anew where there are some."""
-    members, over = number_groups(scored.samples)
-    generator = np.random.default_rng(0)
-    if scored.labels.ndim == 2:
-        ranking = Ranking(scored.scores, scored.labels)
-        return estimate_bootstrap(ranking.mean_ap, len(scored.labels), generator, groups=members), over
-    right = scored.scores.argmax(1) == scored.labels
-    if members is None:
-        return estimate_wilson(int(right.sum()), len(right)), over
-    values = right.astype(np.float64)
-    interval = estimate_bootstrap(lambda rows: float(values[rows].mean()), len(values), generator, groups=members)
-    return interval, over
+def _measure(scored: Scored, classifier: Classifier) -> ClassificationMetrics | MultilabelMetrics:
+    measure = measure_multilabel if classifier.task == "multilabel" else measure_classification
+    return measure(scored.scores, scored.labels, classifier.classes)
+
+
+def _count_macs(classifier: Classifier) -> int | None:
+    """Count the multiply-accumulates of one view by building the model without memory."""
+    try:
+        with torch.device("meta"):
+            return count_macs(build_model(classifier.model.config))
+    except (NotImplementedError, RuntimeError):
+        return None  # a model of the user's own, whose way depends on values: it is measured all the same
+
+
+def _remark_on_size(scored: Scored, groups: Int64[np.ndarray, " sample"] | None) -> list[str]:
+    """Say where there are too few clips for what the intervals say."""
+    remarks = []
+    units, name = (len(scored.labels), "clips") if groups is None else (int(groups.max()) + 1, "groups of clips")
+    if units < FEW_CLIPS:
+        remarks.append(f"The figures rest on {units} {name}: with fewer than {FEW_CLIPS}, intervals are a rough guess.")
+    table = scored.labels if scored.labels.ndim == 2 else scored.labels[:, None] == np.arange(scored.scores.shape[1])
+    support = table.sum(0)
+    rare, present = int(((support > 0) & (support < RARE)).sum()), int((support > 0).sum())
+    if rare:
+        remarks.append(
+            f"{rare} of {present} classes have fewer than {RARE} clips: averages over classes (balanced accuracy, "
+            "macro F1, mAP, AUC) are less sure than their intervals say."
+        )
+    return remarks
 
 
 def number_groups(samples: Sequence[Sample]) -> tuple[Int64[np.ndarray, " sample"] | None, str]:

@@ -1,17 +1,22 @@
 """Hold what an evaluation found, say it in a line, and write it down."""
 
 import csv
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float64, Int64
 
 from tubelet import files
 from tubelet.data.dataset import BadSample
 from tubelet.data.sample import SEPARATOR, Sample
+from tubelet.evaluation.views import Views
 from tubelet.metrics import (
+    CalibrationMetrics,
     ClassificationMetrics,
     Interval,
     MultilabelMetrics,
@@ -34,27 +39,39 @@ class Scored:
     bad: tuple[BadSample, ...]
 
 
+SEED = 0
+"""Of the draws that intervals rest on; nothing else in an evaluation is random."""
+
+
 @dataclass(frozen=True)
 class Report:
     """Hold the figures of one evaluation and what they depend on."""
 
     metrics: ClassificationMetrics | MultilabelMetrics
-    interval: Interval | None
-    """95 % interval of the headline figure: the accuracy, or the mean average precision; None for a single clip of
-    several classes."""
+    intervals: Mapping[str, Interval | None]
+    """95 % intervals of the headline figures, by the names of `metrics.estimate_headlines`; None where nothing can be
+    said."""
     interval_over: str
-    """What was drawn anew for it: `clips` (accuracy: Wilson's), or whole groups where clips come in groups
-    (bootstrap)."""
+    """What was drawn anew for them: `clips` (shares of clips: Wilson's formula instead), or whole groups where clips
+    come in groups."""
+    calibration: CalibrationMetrics
+    """How far probabilities can be taken at their word."""
     n: int
     """Clips that were scored."""
     n_failed: int
     """Clips that could not be read; part of no figure."""
     split: str
-    views: int
+    views: Views
+    macs: int | None
+    """Multiply-accumulates of one view: products, convolutions, attention; None where they cannot be counted."""
     decoder: str
+    precision: str
+    """Number format of the weights."""
     data: str
     digest: str
-    """Hash of the clips' names, labels and splits."""
+    """Hash of the names, labels and splits of all clips."""
+    split_digest: str
+    """Hash of the names and labels of the split's clips."""
     seconds: float
     failed: tuple[BadSample, ...] = field(default=())
     remarks: tuple[str, ...] = ()
@@ -65,6 +82,11 @@ class Report:
         """What was asked of the model: the one class of each clip, or for each class whether a clip has it."""
         return "multilabel" if isinstance(self.metrics, MultilabelMetrics) else "classification"
 
+    @property
+    def interval(self) -> Interval | None:
+        """Give the interval of the figure that comes first: the accuracy, or the mean average precision."""
+        return self.intervals["mean_ap" if self.task == "multilabel" else "top1"]
+
     def headline_figures(self) -> dict[str, Any]:
         """Name the figures that a reader looks for first."""
         metrics, ends = self.metrics, self.interval and [self.interval.low, self.interval.high]
@@ -72,21 +94,31 @@ class Report:
             first = {"mean_ap": metrics.mean_ap, "mean_ap_interval_95": ends, "interval_over": self.interval_over}
             return {**first, "micro_f1": metrics.micro.f1, "macro_f1": metrics.macro.f1}
         first = {"top1": metrics.top1, "top1_interval_95": ends, "interval_over": self.interval_over}
-        return {**first, "top_k": metrics.top_k, "k": metrics.k}
+        first |= {"top_k": metrics.top_k, "k": metrics.k, "balanced_accuracy": metrics.balanced_accuracy}
+        return {**first, "macro_f1": metrics.macro.f1, "weighted_f1": metrics.weighted.f1, "mean_ap": metrics.mean_ap}
 
     def to_dict(self) -> dict[str, Any]:
         """Turn into JSON values, headline figures first."""
         return {
             **self.headline_figures(),
+            "mean_auc": self.metrics.mean_auc,
+            "intervals_95": {name: one and [one.low, one.high] for name, one in self.intervals.items()},
             "task": self.task,
             "n": self.n,
             "n_failed": self.n_failed,
             "split": self.split,
-            "views": self.views,
+            "views": self.views.count,
+            **asdict(self.views),
+            "cost": {"macs_per_view": self.macs, "macs_per_video": self.macs and self.macs * self.views.count},
             "decoder": self.decoder,
+            "precision": self.precision,
+            "seed": SEED,
             "data": self.data,
             "digest": self.digest,
+            "split_digest": self.split_digest,
+            "versions": {"tubelet": import_module("tubelet").__version__, "torch": torch.__version__},
             "seconds": round(self.seconds, 2),
+            "calibration": self.calibration.to_dict(),
             "metrics": self.metrics.to_dict(),
             "failed": [asdict(bad) for bad in self.failed],
             "remarks": list(self.remarks),
@@ -103,7 +135,15 @@ class Report:
             f1 = f"micro F1 {metrics.micro.f1:.3f}  macro F1 {metrics.macro.f1:.3f}"
             return f"mAP {metrics.mean_ap:.2%}{ends}  {f1}{unseen}  {clips}"
         top_k = f"  top-{metrics.k} {metrics.top_k:.2%}" if metrics.k < len(metrics.classes) else ""
-        return f"top-1 {metrics.top1:.2%}{ends}{top_k}  macro F1 {metrics.macro.f1:.3f}  {clips}"
+        averages = f"  balanced {metrics.balanced_accuracy:.2%}  macro F1 {metrics.macro.f1:.3f}"
+        curve = f"  AUC {metrics.curve.auc:.3f}" if metrics.curve else ""
+        return f"top-1 {metrics.top1:.2%}{ends}{top_k}{averages}{curve}  {clips}"
+
+    def describe(self) -> str:
+        """State in a second line what a probability is worth, and what an answer costs."""
+        error = f"calibration error (ECE) {self.calibration.ece:.1%}"
+        cost = f"  {self.macs * self.views.count / 1e9:,.3g} GMACs a video" if self.macs else ""
+        return f"{error}  views {self.views}{cost}"
 
 
 def write_report(folder: Path, report: Report, scored: Scored, classes: tuple[str, ...]) -> None:

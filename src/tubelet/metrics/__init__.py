@@ -1,5 +1,7 @@
 """Measure classification from scores and labels, with the uncertainty of every number; numpy only."""
 
+from tubelet.metrics.binary import BinaryCurve, measure_curve
+from tubelet.metrics.calibration import CalibrationBin, CalibrationMetrics, measure_calibration
 from tubelet.metrics.classification import (
     Averages,
     ClassificationMetrics,
@@ -11,19 +13,25 @@ from tubelet.metrics.classification import (
     rank_labels,
 )
 from tubelet.metrics.comparison import McNemar, PairedDifference, compare_paired, mcnemar
-from tubelet.metrics.intervals import Interval, estimate_bootstrap, estimate_wilson
+from tubelet.metrics.headlines import FEW_CLIPS, RARE, estimate_headlines
+from tubelet.metrics.intervals import Interval, estimate_bootstrap, estimate_bootstraps, estimate_wilson
 from tubelet.metrics.multilabel import (
     THRESHOLD,
     MultilabelClassMetrics,
     MultilabelMetrics,
-    Ranking,
     format_multilabel_report,
     measure_multilabel,
 )
+from tubelet.metrics.ranking import Ranking
 
 __all__ = [
+    "FEW_CLIPS",
+    "RARE",
     "THRESHOLD",
     "Averages",
+    "BinaryCurve",
+    "CalibrationBin",
+    "CalibrationMetrics",
     "ClassMetrics",
     "ClassificationMetrics",
     "Interval",
@@ -36,11 +44,15 @@ __all__ = [
     "compare_paired",
     "count_confusion",
     "estimate_bootstrap",
+    "estimate_bootstraps",
+    "estimate_headlines",
     "estimate_wilson",
     "format_multilabel_report",
     "format_report",
     "mcnemar",
+    "measure_calibration",
     "measure_classification",
+    "measure_curve",
     "measure_multilabel",
     "rank_labels",
 ]

@@ -10,7 +10,7 @@ What counts:
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from tubelet.errors import DataError
+from tubelet.metrics.binary import BinaryCurve, measure_curve
 from tubelet.metrics.intervals import Interval, estimate_wilson
+from tubelet.metrics.ranking import Ranking, to_plain
 
 __all__ = [
     "Averages",
@@ -53,6 +55,12 @@ class ClassMetrics:
     """Clips of this class in the data."""
     predicted: int
     """Clips that were predicted as this class."""
+    auc: float | None
+    """Area under the ROC curve of this class against the rest: how often one of its clips scores higher for it than
+    one of another class, 0..1; by chance 0.5; None where all clips are of it, or none."""
+    average_precision: float | None
+    """How far its clips are ranked before the others by its score, 0..1; by chance their share; None where the data
+    hold none."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,13 @@ class ClassificationMetrics:
     """Plain means over the classes that the data hold: rare classes count as much as frequent ones."""
     weighted: Averages
     """Means weighted by support: every clip counts alike."""
+    mean_ap: float
+    """Mean of the classes' average precision, 0..1."""
+    mean_auc: float | None
+    """Mean of the classes' area under the ROC curve, one against the rest; None where the data hold one class."""
+    curve: BinaryCurve | None
+    """Precision, recall and F1 at every threshold of the second class; None for other than two classes, and where the
+    data do not hold both."""
     per_class: tuple[ClassMetrics, ...]
     """One entry for each class, in index order."""
     confusion: Int64[np.ndarray, "classes classes"] = field(repr=False)
@@ -99,7 +114,8 @@ class ClassificationMetrics:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists that `json` can write; None stands for what was not measurable."""
-        return asdict(self) | {
+        return asdict(replace(self, curve=None)) | {
+            "curve": self.curve and self.curve.to_dict(),
             "per_class": [asdict(entry) for entry in self.per_class],
             "confusion": self.confusion.tolist(),
         }
@@ -109,7 +125,8 @@ def measure_classification(scores: Scores, labels: Labels, classes: Sequence[str
     """Measure how well scores name the labels.
 
     Args:
-        scores: float64 (n, classes); logits or probabilities, only their order matters.
+        scores: float64 (n, classes): probabilities. Figures of the predicted class are the same for logits; those of
+            ranks compare clips with each other (AUC, average precision), and are not.
         labels: int64 (n), indices into `classes`.
         classes: names in index order; those without a label are reported but not averaged (see the module).
 
@@ -122,14 +139,18 @@ def measure_classification(scores: Scores, labels: Labels, classes: Sequence[str
         >>> round(metrics.top1, 3), metrics.per_class[1].recall, metrics.k
         (0.667, 0.5, 2)
 
-    Cost: 0.1 s for 20,000 clips of 400 classes.
+    Cost: 0.1 s for 1,000 clips of 100 classes.
     """
     _check_scores(scores, labels, classes)
     ranks = rank_labels(scores, labels)
     confusion = count_confusion(scores.argmax(1), labels, len(classes))
-    per_class = _measure_classes(confusion, classes)
+    (precisions,), (areas,) = Ranking(scores, labels[:, None] == np.arange(len(classes))).measure(
+        np.ones((1, len(labels)))
+    )
+    per_class = _measure_classes(confusion, classes, areas, precisions)
     measured = [entry for entry in per_class if entry.support]
     macro = _average(measured, [1] * len(measured))
+    has_curve = len(classes) == 2 and len(measured) == 2
     k = min(5, len(classes))
     right = int(np.count_nonzero(ranks == 0))
     return ClassificationMetrics(
@@ -141,6 +162,9 @@ def measure_classification(scores: Scores, labels: Labels, classes: Sequence[str
         balanced_accuracy=macro.recall,
         macro=macro,
         weighted=_average(measured, [entry.support for entry in measured]),
+        mean_ap=float(np.nanmean(precisions)),
+        mean_auc=None if np.isnan(areas).all() else float(np.nanmean(areas)),
+        curve=measure_curve(scores[:, 1], labels == 1, classes[1]) if has_curve else None,
         per_class=per_class,
         confusion=confusion,
     )
@@ -223,12 +247,14 @@ def lay_out_row(width: int, digits: int, name: str, *cells: str | int | float | 
 
 
 def _measure_classes(
-    confusion: Int64[np.ndarray, "classes classes"], classes: Sequence[str]
+    confusion: Int64[np.ndarray, "classes classes"],
+    classes: Sequence[str],
+    areas: Float64[np.ndarray, " classes"],
+    precisions: Float64[np.ndarray, " classes"],
 ) -> tuple[ClassMetrics, ...]:
     entries = []
-    for name, right, support, predicted in zip(
-        classes, confusion.diagonal().tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist(), strict=True
-    ):
+    counts = (confusion.diagonal().tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist())
+    for name, right, support, predicted, area, precision in zip(classes, *counts, areas, precisions, strict=True):
         absent = support == 0
         entries.append(
             ClassMetrics(
@@ -238,6 +264,8 @@ def _measure_classes(
                 f1=None if absent else 2 * right / (support + predicted),
                 support=support,
                 predicted=predicted,
+                auc=to_plain(area),
+                average_precision=to_plain(precision),
             )
         )
     return tuple(entries)

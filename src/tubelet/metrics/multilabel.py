@@ -17,16 +17,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64
 
 from tubelet.errors import DataError
 from tubelet.metrics.classification import Averages, lay_out_row
+from tubelet.metrics.ranking import Ranking, divide, to_plain
 
 __all__ = [
     "THRESHOLD",
     "MultilabelClassMetrics",
     "MultilabelMetrics",
-    "Ranking",
     "format_multilabel_report",
     "measure_multilabel",
 ]
@@ -36,7 +36,6 @@ THRESHOLD = 0.5
 
 Scores = Float64[np.ndarray, "n classes"]
 Labels = Bool[np.ndarray, "n classes"]
-PerClass = Float64[np.ndarray, " classes"]
 
 
 @dataclass(frozen=True)
@@ -99,75 +98,6 @@ class MultilabelMetrics:
         return asdict(self) | {"per_class": [asdict(entry) for entry in self.per_class], "absent": list(self.absent)}
 
 
-class Ranking:
-    """Rank clips by their score for each class, once, and measure any resample of them.
-
-    Args:
-        scores: float64 (n, classes); only their order within a class matters.
-        labels: bool (n, classes): whether a clip has the class.
-
-    Example:
-        >>> ranking = Ranking(np.array([[0.9], [0.8], [0.7]]), np.array([[True], [False], [True]]))
-        >>> ranking.average_precision().round(3).tolist()
-        [0.833]
-    """
-
-    def __init__(self, scores: Scores, labels: Labels) -> None:
-        # Classes first: what is added up along the ranks then lies together in memory.
-        self._order = np.argsort(-scores.T, axis=1, kind="stable")
-        self._has = np.take_along_axis(labels.T, self._order, 1)
-        ranked = np.take_along_axis(scores.T, self._order, 1)
-        places, count = np.arange(len(scores)), len(scores)
-        first = np.ones_like(self._has)
-        first[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
-        self._first = np.maximum.accumulate(np.where(first, places, 0), axis=1)
-        last = np.roll(first, -1, axis=1)
-        self._last = np.minimum.accumulate(np.where(last, places, count)[:, ::-1], axis=1)[:, ::-1]
-        # Of each clip that has a class: the class, the clip, where its equals end, how many such clips come till there.
-        self._class, place = np.nonzero(self._has)
-        self._clip = self._order[self._class, place]
-        self._end = self._last[self._class, place]
-        self._reach = np.searchsorted(self._class * count + place, self._class * count + self._end, side="right")
-
-    def average_precision(self, rows: Int64[np.ndarray, " row"] | None = None) -> PerClass:
-        """Return the average precision of each class; nan where no clip has it.
-
-        Args:
-            rows: clips to take, repeats included, as a bootstrap draws them; None takes each once.
-
-        Cost: one pass over the clips, which are not ranked again.
-        """
-        num_classes, count = self._order.shape
-        repeats = np.ones(count) if rows is None else np.bincount(rows, minlength=count).astype(np.float64)
-        weights = repeats[self._clip]
-        through = np.concatenate([[0.0], np.cumsum(weights)])
-        starts = np.searchsorted(self._class, np.arange(num_classes))
-        hits = through[self._reach] - through[starts[self._class]]
-        ranked = np.cumsum(repeats[self._order], axis=1)[self._class, self._end]
-        gains = weights * hits / np.maximum(ranked, 1.0)
-        sums, counts = (np.bincount(self._class, values, minlength=num_classes) for values in (gains, weights))
-        return _divide(sums, counts)
-
-    def mean_ap(self, rows: Int64[np.ndarray, " row"] | None = None) -> float:
-        """Return the mean average precision over the classes that some of the clips have; nan where there are none."""
-        values = self.average_precision(rows)
-        measured = values[~np.isnan(values)]
-        return float(measured.mean()) if measured.size else float("nan")
-
-    def auc(self) -> PerClass:
-        """Return the area under the ROC curve of each class; nan where all clips have it, or none.
-
-        Source: Hanley and McNeil, The meaning and use of the area under a ROC curve, Radiology 143 (1982): the share of
-        pairs in which the clip that has the class scores higher, ties counted half.
-        """
-        hits, misses = self._has, ~self._has
-        through = np.cumsum(misses, axis=1)
-        ahead = np.take_along_axis(through - misses, self._first, 1)
-        tied = np.take_along_axis(through, self._last, 1) - ahead
-        behind = misses.sum(1, keepdims=True) - ahead - tied
-        return _divide((hits * (behind + 0.5 * tied)).sum(1), hits.sum(1) * misses.sum(1))
-
-
 def measure_multilabel(
     scores: Scores, labels: Labels, classes: Sequence[str], *, threshold: float = THRESHOLD
 ) -> MultilabelMetrics:
@@ -194,19 +124,19 @@ def measure_multilabel(
     _check(scores, labels, classes)
     given = scores > threshold
     support, predicted, right = labels.sum(0), given.sum(0), (labels & given).sum(0)
-    ranking = Ranking(scores, labels)
+    (average_precision,), (auc,) = Ranking(scores, labels).measure(np.ones((1, len(scores))))
     columns = {
-        "average_precision": ranking.average_precision(),
-        "auc": ranking.auc(),
+        "average_precision": average_precision,
+        "auc": auc,
         "precision": right / np.maximum(predicted, 1),
-        "recall": _divide(right, support),
+        "recall": divide(right, support),
         "f1": 2 * right / np.maximum(support + predicted, 1),
     }
     present = support > 0
     per_class = tuple(
         MultilabelClassMetrics(
             name=name,
-            **{key: _to_plain(values[index]) if present[index] else None for key, values in columns.items()},
+            **{key: to_plain(values[index]) if present[index] else None for key, values in columns.items()},
             support=int(support[index]),
             predicted=int(predicted[index]),
         )
@@ -236,13 +166,13 @@ def format_multilabel_report(metrics: MultilabelMetrics, digits: int = 2) -> str
         >>> scores = np.array([[0.9, 0.2], [0.6, 0.7], [0.3, 0.4]])
         >>> labels = np.array([[True, False], [False, True], [True, True]])
         >>> print(format_multilabel_report(measure_multilabel(scores, labels, ["car", "person"])))
-                           AP       AUC precision    recall  f1-score   support
+                          AP       AUC precision    recall  f1-score   support
         <BLANKLINE>
-              car        0.83      0.50      0.50      0.50      0.50         2
-           person        1.00      1.00      1.00      0.50      0.67         2
+              car       0.83      0.50      0.50      0.50      0.50         2
+           person       1.00      1.00      1.00      0.50      0.67         2
         <BLANKLINE>
-        macro avg        0.92      0.75      0.75      0.50      0.58         3
-        micro avg                            0.67      0.50      0.57         3
+        macro avg       0.92      0.75      0.75      0.50      0.58         3
+        micro avg                           0.67      0.50      0.57         3
         <BLANKLINE>
         exact match 0.33  Hamming loss 0.50  threshold 0.5
         <BLANKLINE>
@@ -262,14 +192,6 @@ def format_multilabel_report(metrics: MultilabelMetrics, digits: int = 2) -> str
         f"threshold {metrics.threshold:g}"
     )
     return "\n".join(lines) + "\n"
-
-
-def _divide(sums: np.ndarray, counts: np.ndarray) -> PerClass:
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-
-
-def _to_plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _check(scores: Scores, labels: Labels, classes: Sequence[str]) -> None:

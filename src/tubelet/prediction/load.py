@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from tubelet import files
+from tubelet.calibration import COVERAGE
 from tubelet.classifier import Classifier
 from tubelet.errors import CheckpointError, name_nearest
 from tubelet.model_folder import CONFIG_NAME, WEIGHTS_NAME
@@ -22,18 +23,21 @@ __all__ = ["Predictor", "find_model", "find_remote", "load"]
 class Predictor(Classifier):
     """Classify videos: a `Classifier` that opens sources by itself."""
 
-    def predict(self, source: Source, *, views: int = 1, decoder: str = "pyav") -> Prediction:
+    def predict(
+        self, source: Source, *, views: int = 1, decoder: str = "pyav", coverage: float = COVERAGE
+    ) -> Prediction:
         """Classify one video.
 
         Args:
             source: anything that `Video` opens; for a model of features an array (time, feature).
             views: clips spread over the video, averaged.
             decoder: which backend reads it.
+            coverage: share of videos whose `label_set` shall hold the true class, where the model is calibrated.
 
         Raises:
             VideoError: where the source cannot be read.
         """
-        return predict_one(self, source, views=views, decoder=decoder)
+        return predict_one(self, source, views=views, decoder=decoder, coverage=coverage)
 
 
 def load(source: str | os.PathLike[str], *, device: str = "auto") -> Predictor:
@@ -71,7 +75,7 @@ def _read(source: str | os.PathLike[str]) -> Predictor:
 
 def _read_own(folder: Path) -> Predictor:
     own = Classifier.read(folder)
-    return Predictor(own.model, own.input_spec, own.classes, own.task)
+    return Predictor(own.model, own.input_spec, own.classes, own.task, own.calibration)
 
 
 def find_remote(source: str | os.PathLike[str]) -> str | None:

@@ -2,17 +2,17 @@
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from tubelet.classifier import Classifier
+from tubelet.calibration import COVERAGE, check_coverage
+from tubelet.classifier import Classifier, Inferred
 from tubelet.data.dataset import check_channels, read_views
 from tubelet.data.features import choose_rows
 from tubelet.data.folders import find_clip
@@ -44,10 +44,20 @@ class Prediction:
     """The classes that the source has: `label` alone, or in multi-label tasks those above 0.5, which may be none."""
     task: Task
     """Whether each class is a question of its own (`multilabel`)."""
+    label_set: tuple[str, ...] | None = None
+    """Classes, likeliest first, that hold the true one as often as `coverage` asked; all where the model was calibrated
+    on too few clips for it; None without a calibration, and in multi-label tasks."""
+    distance: float | None = None
+    """How far the source is from what the model knows, as a multiple of how far clips of its classes stray; None where
+    the model cannot tell."""
+    is_unknown: bool | None = None
+    """Whether it is farther than these (`distance` above 1), and so perhaps of none of the classes; None where the
+    model cannot tell."""
 
     def to_dict(self) -> dict[str, Any]:
         """Turn into JSON values."""
-        return {**asdict(self), "labels": list(self.labels)}
+        label_set = None if self.label_set is None else list(self.label_set)
+        return {**asdict(self), "labels": list(self.labels), "label_set": label_set}
 
 
 @dataclass(frozen=True)
@@ -63,24 +73,27 @@ class PredictionError:
         return {"source": self.source, "error": {"code": self.code, "message": self.message}}
 
 
-def predict_one(classifier: Classifier, source: Source, *, views: int = 1, decoder: str = "pyav") -> Prediction:
+def predict_one(
+    classifier: Classifier, source: Source, *, views: int = 1, decoder: str = "pyav", coverage: float = COVERAGE
+) -> Prediction:
     """Classify one source: the mean probability over its views.
 
     Raises:
+        ConfigError: a coverage that is no share.
         VideoError: where it cannot be read.
         DataError: another number of features than the model takes, or a file where it takes features.
     """
     if classifier.input_spec.kind == "features":
-        return _predict_features(classifier, source, views)
+        return _predict_features(classifier, source, views, coverage)
     with Video(source, decoder=decoder, volume=classifier.input_spec.volume) as video:
         check_channels(video, classifier.input_spec)
         rows = plan(video.info, classifier.input_spec, views=views)
         clips = torch.stack([fit(pixels, classifier.input_spec) for pixels in read_views(video, rows)])
         name = video.name
-    return _rank(classifier, name, classifier.score(clips))
+    return _judge(classifier, name, classifier.infer(clips), coverage)
 
 
-def _predict_features(classifier: Classifier, source: Source, views: int) -> Prediction:
+def _predict_features(classifier: Classifier, source: Source, views: int, coverage: float) -> Prediction:
     if not isinstance(source, np.ndarray) or source.ndim != 2 or source.dtype.kind not in "iuf":
         what = f"an array {source.dtype} {source.shape}" if isinstance(source, np.ndarray) else repr(source)[:80]
         raise DataError(
@@ -90,17 +103,25 @@ def _predict_features(classifier: Classifier, source: Source, views: int) -> Pre
     chosen = choose_rows(source.astype(np.float32), classifier.input_spec, views=views)
     clips = torch.stack([fit_features(rows, classifier.input_spec) for rows in chosen])
     lengths = torch.full((len(clips),), clips.shape[1])
-    return _rank(classifier, f"<features {'x'.join(map(str, source.shape))}>", classifier.score(clips, lengths=lengths))
+    name = f"<features {'x'.join(map(str, source.shape))}>"
+    return _judge(classifier, name, classifier.infer(clips, lengths=lengths), coverage)
 
 
-def _rank(classifier: Classifier, name: str, rows: Float[Tensor, "views classes"]) -> Prediction:
-    scores = rows.mean(dim=0).cpu().tolist()
-    ranked = sorted(zip(classifier.classes, scores, strict=True), key=lambda pair: -pair[1])
-    best, score = ranked[0]
+def _judge(classifier: Classifier, name: str, views: Inferred, coverage: float) -> Prediction:
+    """Average over the views, and say what the calibration makes of it."""
+    scores = classifier.compute_probabilities(views.logits).mean(dim=0).cpu().tolist()
+    ranked = dict(sorted(zip(classifier.classes, scores, strict=True), key=lambda pair: -pair[1]))
+    best = next(iter(ranked))
     labels: tuple[str, ...] = (best,)
     if classifier.task == "multilabel":
-        labels = tuple(label for label, probability in ranked if probability > THRESHOLD)
-    return Prediction(name, best, score, dict(ranked), labels, classifier.task)
+        labels = tuple(label for label, probability in ranked.items() if probability > THRESHOLD)
+    calibration = classifier.calibration
+    label_set = calibration.choose_labels(ranked, coverage) if calibration else None
+    distance = None
+    if calibration is not None and calibration.novelty is not None:
+        distance = float(calibration.novelty.measure(views.features.mean(dim=0, keepdim=True).cpu().numpy())[0])
+    is_unknown = None if distance is None else distance > 1
+    return Prediction(name, best, ranked[best], ranked, labels, classifier.task, label_set, distance, is_unknown)
 
 
 def predict(
@@ -109,6 +130,7 @@ def predict(
     *,
     views: int = 1,
     decoder: str = "pyav",
+    coverage: float = COVERAGE,
 ) -> Iterator[Prediction | PredictionError]:
     """Classify many sources, in order, each as soon as it is done.
 
@@ -118,12 +140,13 @@ def predict(
             of them or many.
         views: clips spread over each video, averaged.
         decoder: which backend reads them.
+        coverage: share of sources whose `label_set` shall hold the true class, where the model is calibrated.
 
     Returns:
         An iterator of `Prediction`, or `PredictionError` that names the source and says why.
 
     Raises:
-        ConfigError: at the call: no source, or fewer than one view.
+        ConfigError: at the call: no source, fewer than one view, or a coverage that is no share.
         UnknownName: at the call: no such decoder.
     """
     named = [sources] if isinstance(sources, str | os.PathLike) else sources
@@ -131,16 +154,18 @@ def predict(
         raise ConfigError("cannot predict - no source was named - give files, folders or patterns.")
     if views < 1:
         raise ConfigError(f"cannot predict - views must be at least 1, found {views} - give a positive whole number.")
+    check_coverage(coverage)
     DECODERS[decoder]()
-    return _predict_each(classifier, expand_sources([os.fspath(source) for source in named]), views, decoder)
+    one = partial(predict_one, classifier, views=views, decoder=decoder, coverage=coverage)
+    return _predict_each(one, expand_sources([os.fspath(source) for source in named]))
 
 
 def _predict_each(
-    classifier: Classifier, sources: Sequence[str], views: int, decoder: str
+    predict_source: Callable[[str], Prediction], sources: Sequence[str]
 ) -> Iterator[Prediction | PredictionError]:
     for source in sources:
         try:
-            yield predict_one(classifier, source, views=views, decoder=decoder)
+            yield predict_source(source)
         except TubeletError as error:
             yield PredictionError(source, error.code, str(error))
 

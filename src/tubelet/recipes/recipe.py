@@ -183,6 +183,9 @@ class TrainingRecipe(ScheduleRecipe):
     keep: Literal["best", "last"] = "best"
     """Which epoch's weights are kept: that of the best validation result, or the last. Take the last where so few clips
     are held out that the best is a matter of luck."""
+    calibrate: bool = True
+    """Measure on the validation clips, at the end, how far the model's answers can be trusted: its temperature, label
+    sets, and how far from all it knows a clip may lie. A last pass over them and at most a thousand training clips."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

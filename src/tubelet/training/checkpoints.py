@@ -21,7 +21,7 @@ __all__ = ["FREE_FIELDS", "Checkpoints", "Moving"]
 
 FREE_FIELDS = frozenset(
     [f"data.{name}" for name in ("workers", "cache_mb", "cache_folder", "timeout_s", "source", "download")]
-    + [f"training.{name}" for name in ("device", "checkpointing", "auto_microbatch", "on_failure")]
+    + [f"training.{name}" for name in ("device", "checkpointing", "auto_microbatch", "on_failure", "calibrate")]
 )
 """Fields of the recipe that may change on resume: they decide where and how fast, not what."""
 

@@ -13,7 +13,8 @@ from tubelet.classifier import Classifier
 from tubelet.data.dataset import Batch
 from tubelet.data.features import check_kind
 from tubelet.data.manifest import Manifest
-from tubelet.errors import TrainingError
+from tubelet.errors import DataError, TrainingError
+from tubelet.evaluation.calibrate import calibrate
 from tubelet.evaluation.evaluate import Report, evaluate
 from tubelet.models import create_model
 from tubelet.models.adapters import merge_adapters
@@ -64,7 +65,8 @@ class Trainer(Session[Recipe]):
         super().execute(is_resumed=is_resumed)
 
     def judge(self) -> Report | None:
-        """Evaluate the kept weights on the clips that were held out."""
+        """Calibrate the kept weights on validation clips, and evaluate them on the clips that were held out."""
+        self._calibrate()
         split = _find_judged(self.manifest)
         if split is None:
             return None
@@ -80,6 +82,23 @@ class Trainer(Session[Recipe]):
         figures = {name: value for name, value in report.headline_figures().items() if isinstance(value, float)}
         self.run.log("evaluate", split=split, **figures, n=report.n, n_failed=report.n_failed)
         return report
+
+    def _calibrate(self) -> None:
+        if not (self.recipe.training.calibrate and self.manifest.select("val")):
+            return
+        data = self.recipe.data
+        try:
+            found = calibrate(
+                self.run.folder,
+                self.manifest,
+                decoder=data.decoder,
+                workers=data.workers,
+                device=self.recipe.training.device,
+            )
+        except DataError as error:  # the weights are good for all that; and whoever wants it can try again
+            self._remark(str(error))
+        else:
+            self.run.log("calibrate", temperature=found.temperature, n=found.n)
 
     def _make_task(self) -> Classification:
         clips = self.manifest.select("train")

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from tubelet.errors import DataError, VideoError
-from tubelet.shapes import Size
+from tubelet.shapes import Box, Size
 from tubelet.video.clip import Pixels
 from tubelet.video.spec import InputSpec
 
@@ -34,7 +34,7 @@ is part of the contract with every checkpoint that was trained on differences: a
 """
 
 
-def fit(pixels: Pixels, spec: InputSpec) -> UInt8[Tensor, "time height2 width2 channel2"]:
+def fit(pixels: Pixels, spec: InputSpec, *, crop: int | None = None) -> UInt8[Tensor, "time height2 width2 channel2"]:
     """Bring a clip to the height, width and channels that a model takes.
 
     `spec.fit == "crop"` scales until the picture covers (height, width), or until its short side is `spec.short_side`,
@@ -45,6 +45,8 @@ def fit(pixels: Pixels, spec: InputSpec) -> UInt8[Tensor, "time height2 width2 c
     Args:
         pixels: uint8 (time, height, width, channel) of any size.
         spec: the model's contract; `frames` is not looked at, since clips may be longer or shorter.
+        crop: which of three crops along the longer side, 0 (left or top) to 2, where `spec.convention` has them; None
+            cuts the middle out. Stretched clips have no other.
 
     Returns:
         uint8 (time, `spec.height`, `spec.width`, `spec.channels`). Where size and channels are right already, it
@@ -66,7 +68,9 @@ def fit(pixels: Pixels, spec: InputSpec) -> UInt8[Tensor, "time height2 width2 c
     target = Size(spec.height, spec.width)
     cover = Size(spec.short_side, spec.short_side) if spec.short_side else target
     scaled = _plan_cover(Size(*clip.shape[1:3]), cover) if spec.fit == "crop" else target
-    return fit_channels(_crop_center(resize(clip, scaled), target), spec.channels)
+    corner = _find_middle(scaled, target) if crop is None else _find_crop(scaled, target, crop, spec.convention)
+    part = resize(clip, scaled)[:, corner.top : corner.top + corner.height, corner.left : corner.left + corner.width]
+    return fit_channels(part, spec.channels)
 
 
 def fit_features(rows: Float32[np.ndarray, "time feature"], spec: InputSpec) -> Float32[Tensor, "time 1 1 feature"]:
@@ -208,9 +212,23 @@ def _plan_cover(size: Size, target: Size) -> Size:
     return Size(size.height * target.width // size.width, target.width)
 
 
-def _crop_center(
-    clip: UInt8[Tensor, "time height width channel"], size: Size
-) -> UInt8[Tensor, "time height2 width2 channel"]:
-    """Cut the middle out; halves are rounded to even, as torchvision's CenterCrop does."""
-    top, left = round((clip.shape[1] - size.height) / 2), round((clip.shape[2] - size.width) / 2)
-    return clip[:, top : top + size.height, left : left + size.width]
+def _find_middle(size: Size, target: Size) -> Box:
+    """Find the middle; halves are rounded to even, as torchvision's CenterCrop does."""
+    return Box(round((size.height - target.height) / 2), round((size.width - target.width) / 2), *target)
+
+
+def _find_crop(size: Size, target: Size, crop: int, convention: str) -> Box:
+    """Find one of three crops along the side that is longer by more; across it, the crop lies in the middle.
+
+    Source: the offsets of SlowFast (scenic's and TimeSformer's, too), of VideoMAE, and of MMAction2, whose last crop
+    ends a pixel early where an odd number is left over.
+    """
+    spare = Size(size.height - target.height, size.width - target.width)
+    top, left = (_place_crops(gap, convention) for gap in spare)
+    return Box(top[crop], left[1], *target) if spare.height > spare.width else Box(top[1], left[crop], *target)
+
+
+def _place_crops(gap: int, convention: str) -> tuple[int, int, int]:
+    if convention in ("slowfast", "dmvr"):
+        return 0, -(-gap // 2), gap
+    return 0, gap // 2, gap if convention == "videomae" else gap // 2 * 2

@@ -18,6 +18,7 @@ from typing import Any
 
 from tubelet import files
 from tubelet.errors import CheckpointError
+from tubelet.model_folder import CALIBRATION, CALIBRATION_NAME
 from tubelet.models.weights.hub import fetch_file, fetch_first, place_of
 from tubelet.models.weights.settings import HUB_KEY
 
@@ -161,7 +162,9 @@ def _open_hub(repo: str, revision: str | None) -> WeightFiles:
 
 def _fetch_folder(repo: str, revision: str | None) -> Path:
     """Fetch configuration and weights of a hub repository, and return the folder they lie in."""
-    fetch_first(repo, revision, (CONFIG_NAME,))
+    config = fetch_first(repo, revision, (CONFIG_NAME,))
+    if config is not None and CALIBRATION in _read_json(config):
+        fetch_first(repo, revision, (CALIBRATION_NAME,))
     with suppress(CheckpointError):  # many folders have none, and without a connection nobody knows
         fetch_first(repo, revision, PREPROCESSOR_NAMES)
     weights = fetch_first(repo, revision, _WEIGHTS_NAMES)

@@ -1,0 +1,174 @@
+"""Calibrate a trained classifier on clips it did not learn from, and keep what they said beside its weights."""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from tubelet.calibration import Calibration, fit_novelty, fit_temperature, score_labels
+from tubelet.classifier import Classifier
+from tubelet.data.dataset import ClipDataset
+from tubelet.data.features import check_kind
+from tubelet.data.loader import EpochOrder, LoaderOptions, make_loader
+from tubelet.data.manifest import Manifest
+from tubelet.data.sample import Sample
+from tubelet.errors import CheckpointError, DataError
+from tubelet.evaluation.evaluate import open_clips, prepare_evaluation
+from tubelet.model_folder import hash_weights, replace_calibration
+from tubelet.prediction.load import find_model, find_remote, load
+
+__all__ = ["calibrate", "fit_calibration"]
+
+TRAINING_CLIPS = 1000
+"""Training clips that say where the classes lie; for more classes than 200, five of each."""
+MOST_PER_CLASS = 50
+LEAST_PER_CLASS = 5
+
+
+class _Measured(NamedTuple):
+    """Hold what a classifier made of the clips that could be read."""
+
+    logits: Float32[np.ndarray, "clip classes"]
+    features: Float32[np.ndarray, "clip dim"]
+    labels: Int64[np.ndarray, " clip"] | Bool[np.ndarray, "clip classes"]
+
+
+def calibrate(
+    model: str | os.PathLike[str],
+    data: Manifest | str | os.PathLike[str] | None = None,
+    *,
+    split: str = "val",
+    decoder: str = "pyav",
+    workers: int = 2,
+    device: str = "auto",
+    on_step: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Calibration:
+    """Measure a model on labelled clips, and store what they say in its folder, in place of what was there.
+
+    Training does so with its validation clips. These also chose the epoch, so that what they say is a little too good;
+    clips that nothing was decided by, such as those where the model will be used, say it better.
+
+    Args:
+        model: a run, or a model folder that tubelet wrote.
+        data: a manifest or a source of clips; None takes the data the model was trained on, split in the same way.
+        split: `val`, `test` or `train`; where the data states no split, all clips count as this one.
+        decoder: which backend reads the videos.
+        workers: processes that decode.
+        device: where the model runs.
+        on_step: called with clips done and clips in all.
+
+    Raises:
+        DataError: no clips in the split, or other classes than the model's.
+        CheckpointError: a model that does not lie in a folder of ours.
+    """
+    if find_remote(model) is not None:
+        raise CheckpointError(
+            f"cannot calibrate {os.fspath(model)!r} - it lies on the hub, and a calibration is stored beside the "
+            "weights - save it first: tubelet.load(...).save(FOLDER)."
+        )
+    folder = find_model(model)
+    classifier = load(folder, device=device)
+    manifest = data if isinstance(data, Manifest) else open_clips(model, data, split)[0]
+    options = LoaderOptions(batch=16, workers=workers, decoder=decoder)
+    found = fit_calibration(classifier, manifest, split=split, options=options, on_step=on_step)
+    replace_calibration(folder, found.to_values(), found.to_arrays())
+    return found
+
+
+def fit_calibration(
+    classifier: Classifier,
+    manifest: Manifest,
+    *,
+    split: str = "val",
+    options: LoaderOptions | None = None,
+    on_step: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Calibration:
+    """Measure a classifier on the clips of a split.
+
+    Where its classes lie is learned from training clips of the same data, a thousand at most; a classifier that knows
+    it already (it has a calibration) keeps what it knows, as the data may be other than it was trained on.
+
+    Args:
+        classifier: what is calibrated; it is not changed.
+        manifest: labelled clips.
+        split: those that were not trained on.
+        options: batch, workers, decoder.
+        on_step: called with clips done and clips in all.
+
+    Raises:
+        DataError: no readable clips in the split, other classes than the model's, or scores that are no numbers.
+    """
+    check_kind(manifest, classifier.input_spec)
+    manifest = manifest.with_task(classifier.task).with_classes(classifier.classes)
+    samples = manifest.select(split)
+    weights = hash_weights(classifier.model)
+    own = classifier.calibration
+    known = own.novelty if own and own.weights == weights else None
+    is_single = classifier.task == "classification"
+    training = _choose_training(manifest) if is_single and known is None and split != "train" else []
+    options = options or LoaderOptions()
+    total = len(samples) + len(training)
+    held_out = _measure(classifier, samples, manifest, options, lambda done: on_step(done, total))
+    _check(held_out, f"split '{split}' of {manifest.origin}", len(samples))
+    stated = partial(Calibration, n=len(held_out.labels), split=split, digest=manifest.digest, weights=weights)
+    if not is_single:
+        # Each class is a question of its own: a classification of two classes, one of which has the logit 0.
+        pairs = np.stack([np.zeros(held_out.logits.size), held_out.logits.ravel()], axis=1)
+        return stated(fit_temperature(pairs, held_out.labels.ravel().astype(np.int64)), np.zeros(0))
+    temperature = fit_temperature(held_out.logits, held_out.labels)
+    if known is not None:
+        known = known.draw_border(held_out.features)
+    elif training:
+        rows = _measure(classifier, training, manifest, options, lambda done: on_step(len(samples) + done, total))
+        known = fit_novelty(rows.features, rows.labels).draw_border(held_out.features) if len(rows.labels) else None
+    return stated(temperature, score_labels(held_out.logits, held_out.labels, temperature), novelty=known)
+
+
+def _choose_training(manifest: Manifest) -> list[Sample]:
+    """Choose clips of each class, spread evenly over those there are."""
+    most = min(MOST_PER_CLASS, max(LEAST_PER_CLASS, TRAINING_CLIPS // len(manifest.classes)))
+    by_class: dict[str, list[Sample]] = {}
+    for sample in manifest.select("train"):
+        by_class.setdefault(sample.label, []).append(sample)
+    return [row for rows in by_class.values() for row in rows[:: -(-len(rows) // most)]]
+
+
+def _measure(
+    classifier: Classifier,
+    samples: Sequence[Sample],
+    manifest: Manifest,
+    options: LoaderOptions,
+    on_step: Callable[[int], None],
+) -> _Measured:
+    """Run the model over samples, one view each; those that cannot be read are left out."""
+    prepare = partial(prepare_evaluation, spec=classifier.input_spec)
+    dataset = ClipDataset(samples, manifest, classifier.input_spec, prepare, decoder=options.decoder)
+    logits, features, labels = [], [], []
+    done = 0
+    for batch in make_loader(dataset, EpochOrder(len(samples), options.batch, None), options):
+        if len(batch.labels):
+            inferred = classifier.infer(batch.clips, lengths=batch.lengths)
+            logits.append(inferred.logits.cpu().numpy())
+            features.append(inferred.features.cpu().numpy())
+            labels.append(batch.labels.numpy())
+        done += len(batch.labels) + len(batch.bad)
+        on_step(done)
+    if not labels:
+        none = np.zeros((0, len(classifier.classes)), np.float32)
+        return _Measured(none, none, np.zeros(0, np.int64))
+    return _Measured(np.concatenate(logits), np.concatenate(features), np.concatenate(labels))
+
+
+def _check(measured: _Measured, place: str, wanted: int) -> None:
+    if not wanted:
+        what = "it has no clips there"
+    elif not len(measured.labels):
+        what = f"none of its {wanted} clips can be read"
+    elif not (np.isfinite(measured.logits).all() and np.isfinite(measured.features).all()):
+        what = "the model's scores of its clips are no numbers"
+    else:
+        return
+    raise DataError(f"cannot calibrate on {place} - {what} - name other clips, or another split.")
