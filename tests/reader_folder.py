@@ -16,7 +16,7 @@ __all__ = ["make_reader_folder", "run_in"]
 
 SNIPPETS = Path(__file__).with_name("snippets.py")
 SOURCE = Path(__file__).parents[1] / "src"
-MOTIONS = {"archery": "up", "juggling": "rotate_clockwise"}
+MOTIONS = {"up": "up", "down": "down"}
 CLIPS = 10
 """Of each class; the smallest number of which every split has some."""
 
@@ -26,8 +26,8 @@ def make_reader_folder(folder: Path) -> Path:
     for label, motion in MOTIONS.items():
         for number in range(CLIPS):
             _write(folder / "clips" / label / f"{label}{number}.mp4", motion, number)
+            _write(folder / "other-clips" / label / f"other{number}.mp4", motion, 100 + number)
         for number in range(3):
-            _write(folder / "other-clips" / label / f"{number}.mp4", motion, 100 + number)
             _write(folder / "videos" / f"{label}{number}.mp4", motion, 200 + number)
     _write(folder / "more" / "a.avi", "up", 300, frames=16)
     _write(folder / "holiday.mp4", "up", 301, frames=64)
@@ -45,6 +45,8 @@ def make_reader_folder(folder: Path) -> Path:
     for command in (train, pretrain):
         done = run_in(folder, "tubelet", *command)
         assert done.returncode == 0, done.stdout[-3000:]
+    for name in "abc":
+        shutil.copytree(folder / "runs" / "mine", folder / "runs" / name)
     return folder
 
 
@@ -82,7 +84,8 @@ def _write_lists(folder: Path) -> None:
         ]
         (lists / f"{split}.csv").write_text("".join(f"{path} {index}\n" for path, index, _ in clips))
         table += [f"{path},{label},{split}" for path, _, label in clips]
-    (folder / "table.csv").write_text("\n".join(table) + "\n")
+    for name in ("table.csv", "other.csv"):
+        (folder / name).write_text("\n".join(table) + "\n")
     names = sorted((folder / "videos").iterdir())
     (folder / "list.txt").write_text("".join(f"videos/{path.name}\n" for path in names))
 

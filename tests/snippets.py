@@ -12,11 +12,16 @@ where it is resumed: nothing else is shorter than on the page. The blocks of Pyt
 block prints is not compared.
 """
 
+import multiprocessing
 import os
 import re
+import shlex
 import subprocess
 import sys
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 __all__ = ["Snippet", "read_snippets", "run_page"]
@@ -27,6 +32,8 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _LINE_NEED = re.compile(r"#.*?\bneeds: (?P<need>[^);:]+)")
+_SHELL = re.compile(r"[|&;<>$`]|(?<!['\w/])\*")
+FORK = multiprocessing.get_context("fork")
 _COMMAND = re.compile(r"^(?:\$ |tubelet |pip |python |make |torchrun )", re.MULTILINE)
 
 
@@ -81,22 +88,93 @@ def _part(text: str, line: int) -> list[Snippet]:
 def run_page(page: Path) -> None:
     """Run the code of a page in the current folder.
 
+    Commands run in forks of this process, which has loaded what they need and computed nothing: on most pages that is
+    more work than all the commands themselves.
+
     Raises:
         SystemExit: a block failed; the text says which.
     """
-    names: dict[str, object] = {"__name__": "__main__"}
     snippets = [one for one in read_snippets(page.read_text(encoding="utf-8")) if not one.need]
-    if any(one.language == "python" for one in snippets):
-        shorten_trainings()
+    shorten_trainings()
+    with closing(Program()) as program:
+        run_snippets(snippets, program, page.name)
+
+
+def run_snippets(snippets: list[Snippet], program: "Program", page: str) -> None:
+    """Run them in order.
+
+    Raises:
+        SystemExit: as `run_page`.
+    """
     for snippet in snippets:
-        where = f"{page.name}, line {snippet.line}"
+        where = f"{page}, line {snippet.line}"
         print(f"== {where}", flush=True)
         if snippet.language == "python":
             if snippet.title:
                 Path(snippet.title).write_text(snippet.text, encoding="utf-8")
-            exec(compile(snippet.text, where, "exec"), names)
-        elif subprocess.run(["bash", "-euxo", "pipefail", "-c", snippet.text]).returncode:
+            is_right = program.run(snippet.text, where)
+        else:
+            is_right = run_commands(snippet.text)
+        if not is_right:
             sys.exit(f"failed: {where}")
+
+
+class Program:
+    """Run the blocks of Python of a page one after the other, in one process of their own."""
+
+    def __init__(self) -> None:
+        self.process: BaseProcess | None = None
+
+    def run(self, text: str, where: str) -> bool:
+        """Run one more block; say whether it came to its end."""
+        if self.process is None:
+            self.pipe, far = FORK.Pipe()
+            self.process = FORK.Process(target=_interpret, args=(far,))
+            self.process.start()
+            far.close()
+        self.pipe.send((text, where))
+        try:
+            return bool(self.pipe.recv())
+        except EOFError:
+            return False
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process is not None:
+            with suppress(BrokenPipeError):
+                self.pipe.send(None)
+            self.process.join()
+
+
+def _interpret(pipe: Connection) -> None:
+    names: dict[str, object] = {"__name__": "__main__"}
+    while block := pipe.recv():
+        exec(compile(*block, "exec"), names)
+        sys.stdout.flush()
+        pipe.send(True)
+
+
+def run_commands(text: str) -> bool:
+    """Run the lines of a block up to the first that fails; say whether all came to their end."""
+    lines = [line for line in re.split(r"(?<!\\)\n", text) if line.strip() and not line.startswith("#")]
+    if not all(line.startswith("tubelet ") and not _SHELL.search(line) for line in lines):
+        return subprocess.run(["bash", "-euxo", "pipefail", "-c", text]).returncode == 0
+    for line in lines:
+        print(f"+ {line}", flush=True)
+        words = shlex.split(line.replace("\\\n", " "), comments=True)
+        process = FORK.Process(target=_run_command, args=(words,))
+        process.start()
+        process.join()
+        if process.exitcode:
+            return False
+    return True
+
+
+def _run_command(words: list[str]) -> None:
+    from tubelet.cli import main
+
+    sys.argv = words
+    main()
 
 
 def shorten_trainings() -> None:
