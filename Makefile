@@ -21,7 +21,7 @@ install: $(STAMP)
 
 $(STAMP): pyproject.toml requirements/ci.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c requirements/ci.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet -c requirements/ci.txt -e ".[dev,docs]"
 	touch $@
 
 check: $(STAMP)
@@ -50,7 +50,6 @@ notebooks: $(STAMP)
 
 # The pages of docs/ and of the docstrings, in build/site.
 docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet -c requirements/ci.txt -e ".[docs]"
 	$(BIN)/zensical build -f mkdocs.yml
 
 # Speed and memory of this checkout on this machine, one table a file; gpu_check.py is run by hand, on a GPU.

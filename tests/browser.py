@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["check_page"]
+__all__ = ["WIDTHS", "browse_address", "check_page", "find_browser"]
 
 BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome", "google-chrome-stable")
 WIDTHS = (1280, 390)
@@ -53,6 +53,10 @@ def find_browser():
 
 
 def browse(browser, folder, page, *arguments):
+    return browse_address(browser, folder, page.as_uri(), *arguments)
+
+
+def browse_address(browser, folder, address, *arguments):
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}/profile"]
-    options += ["--enable-logging=stderr", "--virtual-time-budget=4000", *arguments, page.as_uri()]
+    options += ["--enable-logging=stderr", "--virtual-time-budget=4000", *arguments, address]
     return subprocess.run([browser, *options], capture_output=True, text=True, timeout=120, check=True)

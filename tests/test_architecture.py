@@ -250,7 +250,8 @@ def test_every_tested_version_is_pinned_without_a_place_to_get_it_from():
     assert lines == sorted(lines, key=str.lower)
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
     project = SETTINGS["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["dev"], *extras["docs"]]
     names = {re.match(r"[A-Za-z0-9._-]+", one).group().lower().replace("_", "-") for one in wanted}
     assert sorted(names - pinned) == []
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tubelet.evaluation.audit import audit as audit
     from tubelet.evaluation.compare import compare as compare
     from tubelet.evaluation.evaluate import evaluate as evaluate
+    from tubelet.explanation.explain import explain as explain
     from tubelet.models import create_model as create_model
     from tubelet.models import list_models as list_models
     from tubelet.models import load_weights as load_weights
@@ -44,6 +45,7 @@ _HOMES = {
     "compare": "tubelet.evaluation.compare",
     "create_model": "tubelet.models",
     "evaluate": "tubelet.evaluation.evaluate",
+    "explain": "tubelet.explanation.explain",
     "list_models": "tubelet.models",
     "load": "tubelet.prediction.load",
     "load_weights": "tubelet.models",
@@ -64,6 +66,7 @@ __all__ = [
     "compare",
     "create_model",
     "evaluate",
+    "explain",
     "list_models",
     "load",
     "load_weights",

@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
-PICTURES = {"01_data": 5, "02_training": 3, "03_evaluation": 4, "04_inference": 1, "05_volumes": 3}
+PICTURES = {"01_data": 5, "02_training": 3, "03_evaluation": 4, "04_inference": 2, "05_volumes": 3}
 GRIDS = {"03_evaluation": 25, "05_volumes": 25}
 
 

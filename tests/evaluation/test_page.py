@@ -33,7 +33,12 @@ def test_a_training_leaves_a_page_with_its_figures_clips_and_curves(small_run):
         epochs = len(list(csv.DictReader(table)))
     curves = re.findall(r'aria-label="(loss|accuracy) by epoch".*?</svg>', page)
     assert curves == ["loss", "accuracy"]
-    assert page.count("<circle") == 4 * epochs
+    filled = sum(one.count > 0 for one in report.calibration.bins)
+    assert page.count("<circle") == 4 * epochs + filled
+    assert f"{report.calibration.ece:.1%} apart" in page
+    assert f"ROC AUC {report.metrics.curve.auc:.3f}" in page
+    low, high = report.intervals["macro_f1"].low, report.intervals["macro_f1"].high
+    assert f"{low:.1%} to {high:.1%}" in page
     assert not re.search(r"<script|https?://(?!www\.w3\.org)", page)
 
 

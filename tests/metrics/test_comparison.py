@@ -71,4 +71,5 @@ def test_whole_groups_widen_the_interval_of_a_difference():
         ).interval
         for chosen in (None, groups)
     )
-    assert (grouped.high - grouped.low) / (alone.high - alone.low) == pytest.approx(4, rel=0.15)
+    # Sixteen clips that answer alike are as one; and twenty groups are few, for which Student's quantile is wider.
+    assert (grouped.high - grouped.low) / (alone.high - alone.low) == pytest.approx(4 * 1.09, rel=0.15)

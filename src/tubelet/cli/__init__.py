@@ -19,10 +19,12 @@ from tubelet.cli.compare import compare_runs
 from tubelet.cli.data import data_app
 from tubelet.cli.doctor import report_doctor
 from tubelet.cli.evaluate import evaluate_model
+from tubelet.cli.explain import explain_source
 from tubelet.cli.launching import launch, take_devices
 from tubelet.cli.models import show_models, weights_app
 from tubelet.cli.predict import predict_sources
 from tubelet.cli.pretrain import pretrain_model
+from tubelet.cli.push import push_model
 from tubelet.cli.recipe import recipe_app
 from tubelet.cli.replay import replay_failure
 from tubelet.cli.train import train_model
@@ -51,6 +53,8 @@ app.command(audit_model, name="audit")
 app.command(compare_runs, name="compare")
 app.command(calibrate_model, name="calibrate")
 app.command(predict_sources, name="predict")
+app.command(explain_source, name="explain")
+app.command(push_model, name="push")
 app.command(show_models, name="models")
 app.command(weights_app)
 app.command(data_app)

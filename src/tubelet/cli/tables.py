@@ -24,6 +24,7 @@ from tubelet.data.sample import SEPARATOR
 from tubelet.doctor import Finding
 from tubelet.errors import TubeletError
 from tubelet.evaluation.evaluate import Report
+from tubelet.explanation.explain import Explanation
 from tubelet.prediction.predict import Prediction, PredictionError
 from tubelet.shapes import Task
 from tubelet.training.replay import Replay
@@ -32,6 +33,7 @@ __all__ = [
     "print_calibration",
     "print_datasets",
     "print_download",
+    "print_explanation",
     "print_findings",
     "print_predictions",
     "print_replay",
@@ -131,6 +133,17 @@ def print_calibration(found: Calibration, *, as_json: bool) -> None:
         console.print("unknown clips: not told apart, as the data has no training clips")
     else:
         console.print(f"unknown clips: {novelty.false_alarms:.1%} of the clips of known classes will be called unknown")
+
+
+def print_explanation(explanation: Explanation, written: Sequence[Path], *, as_json: bool) -> None:
+    """Print what was explained, whether to believe it, and where the pictures are."""
+    if as_json:
+        _print_json({**explanation.to_dict(), "files": [str(path) for path in written]})
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(explanation.describe(), markup=False)
+    for path in written:
+        console.print(f"written to {path}", markup=False)
 
 
 def print_predictions(

@@ -2,15 +2,24 @@
 
 import csv
 import os
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from tubelet import files
 from tubelet.data.manifest import Manifest
+from tubelet.data.sample import SEPARATOR
 from tubelet.errors import DataError
 
-__all__ = ["apply_assignments", "find_trained", "follow_move", "read_assignments", "write_assignments"]
+__all__ = [
+    "apply_assignments",
+    "count_assignments",
+    "find_trained",
+    "follow_move",
+    "read_assignments",
+    "write_assignments",
+]
 
 _COLUMNS = ("source", "label", "split")
 
@@ -29,6 +38,23 @@ def read_assignments(path: str | os.PathLike[str]) -> dict[str, str]:
     Raises:
         DataError: no such table, or not one that `write_assignments` wrote.
     """
+    return {name: split for name, _, split in _read_rows(path)}
+
+
+def count_assignments(path: str | os.PathLike[str]) -> dict[str, Counter[str]]:
+    """Count the samples of each class in each split; one of several classes counts for each of them.
+
+    Raises:
+        DataError: as `read_assignments` does.
+    """
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for _, label, split in _read_rows(path):
+        for name in label.split(SEPARATOR):
+            counts[name][split] += 1
+    return dict(counts)
+
+
+def _read_rows(path: str | os.PathLike[str]) -> list[list[str]]:
     try:
         with Path(path).open(encoding="utf-8", errors="surrogateescape", newline="") as table:
             rows = list(csv.reader(table))
@@ -36,7 +62,7 @@ def read_assignments(path: str | os.PathLike[str]) -> dict[str, str]:
         raise DataError(f"cannot read the splits in {str(path)!r} - {error.strerror} - start the run anew.") from None
     if not rows or tuple(rows[0]) != _COLUMNS:
         raise DataError(f"cannot read the splits in {str(path)!r} - it has other columns - take an intact copy.")
-    return {row[0]: row[2] for row in rows[1:] if len(row) == len(_COLUMNS)}
+    return [row for row in rows[1:] if len(row) == len(_COLUMNS)]
 
 
 def apply_assignments(manifest: Manifest, assigned: Mapping[str, str]) -> Manifest:

@@ -161,14 +161,8 @@ def evaluate(
         )
     check_kind(manifest, classifier.input_spec)
     manifest = manifest.with_task(classifier.task).with_classes(classifier.classes)
-    scored = score_samples(
-        classifier,
-        samples,
-        manifest,
-        views=views,
-        options=LoaderOptions(batch=max(1, 16 // views.count), workers=workers, decoder=decoder),
-        on_step=on_step,
-    )
+    options = LoaderOptions(batch=max(1, 16 // views.count), workers=workers, decoder=decoder)
+    scored = score_samples(classifier, samples, manifest, views=views, options=options, on_step=on_step)
     if not len(scored.labels):
         raise DataError(
             f"cannot evaluate on split '{split}' of {manifest.origin} - none of its {len(samples)} clips can be read - "

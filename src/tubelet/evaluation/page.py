@@ -9,11 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from tubelet import __version__
 from tubelet.data.manifest import Manifest
 from tubelet.evaluation.gallery import choose_clips, film_clips
-from tubelet.evaluation.report import Report, Scored
-from tubelet.metrics import ClassificationMetrics, ClassMetrics, MultilabelClassMetrics, MultilabelMetrics
+from tubelet.evaluation.report import SEED, Report, Scored
+from tubelet.metrics import (
+    BinaryCurve,
+    ClassificationMetrics,
+    ClassMetrics,
+    Interval,
+    MultilabelClassMetrics,
+    MultilabelMetrics,
+)
 from tubelet.report.charts import Line, draw_bar, draw_lines, draw_matrix
 from tubelet.report.page import Html, Picture, write_page
 from tubelet.video.spec import InputSpec
@@ -37,6 +46,7 @@ def write_report_page(folder: Path, report: Report, scored: Scored, manifest: Ma
     """
     body = [*_state_headline(report), *_warn(report), *_list_figures(report)]
     body += _show_classes(report.metrics)
+    body += _show_certainty(report)
     if spec.kind == "pixels":
         body += _show_clips(report, scored, manifest, spec)
     body += _show_training(folder / "metrics.csv")
@@ -74,25 +84,31 @@ def _warn(report: Report) -> Iterator[Html]:
 
 def _list_figures(report: Report) -> Iterator[Html]:
     metrics = report.metrics
+    figures: dict[str, tuple[str, float | None]] = {"mAP": ("mean_ap", metrics.mean_ap)}
     if isinstance(metrics, MultilabelMetrics):
-        named = {
-            "mAP": metrics.mean_ap,
-            "mean AUC": metrics.mean_auc,
-            "macro F1": metrics.macro.f1,
-            "micro F1": metrics.micro.f1,
-            "exact match": metrics.exact_match,
-        }
+        figures |= {"micro F1": ("micro_f1", metrics.micro.f1), "exact match": ("exact_match", metrics.exact_match)}
     else:
-        named = {
-            "top-1 accuracy": metrics.top1,
-            f"top-{metrics.k} accuracy": metrics.top_k if metrics.k < len(metrics.classes) else None,
-            "balanced accuracy": metrics.balanced_accuracy,
-            "macro F1": metrics.macro.f1,
-            "weighted F1": metrics.weighted.f1,
+        top_k = metrics.top_k if metrics.k < len(metrics.classes) else None
+        figures = {
+            "top-1 accuracy": ("top1", metrics.top1),
+            f"top-{metrics.k} accuracy": ("top_k", top_k),
+            "balanced accuracy": ("balanced_accuracy", metrics.balanced_accuracy),
+            **figures,
         }
-    rows = [(name, f"{value:.1%}", draw_bar(value)) for name, value in named.items() if value is not None]
+    figures |= {"macro F1": ("macro_f1", metrics.macro.f1), "mean AUC": ("mean_auc", metrics.mean_auc)}
+    rows = [
+        (name, f"{value:.1%}", *_describe_interval(value, report.intervals.get(key)))
+        for name, (key, value) in figures.items()
+        if value is not None
+    ]
     yield Html.tag("h2", "Figures")
-    yield Html.table(("figure", "value", ""), rows, numbers=[1], kind="bars")
+    yield Html.table(("figure", "value", "95 % interval", ""), rows, numbers=[1, 2], kind="bars")
+
+
+def _describe_interval(value: float, interval: Interval | None) -> tuple[str, Html]:
+    if interval is None:
+        return "-", draw_bar(value)
+    return f"{interval.low:.1%} to {interval.high:.1%}", draw_bar(value, interval.low, interval.high)
 
 
 def _show_classes(metrics: ClassificationMetrics | MultilabelMetrics) -> Iterator[Html]:
@@ -126,6 +142,52 @@ def _list_confusions(metrics: ClassificationMetrics) -> Html:
     names = metrics.classes
     said = "; ".join(f"{names[true]} called {names[given]} ({wrong[true, given]})" for true, given in pairs)
     return Html.tag("p", f"Most often: {said}.", kind="soft")
+
+
+def _show_certainty(report: Report) -> Iterator[Html]:
+    """Show whether probabilities can be taken at their word, and with two classes what each threshold gives."""
+    found = report.calibration
+    filled = [(one.confidence, one.accuracy) for one in found.bins if one.confidence is not None]
+    diagonal = Line("ideal", (0.0, 1.0), (0.0, 1.0), dashed=True)
+    measured = Line("these clips", [x for x, _ in filled], [y or 0.0 for _, y in filled], dots=True)
+    shares = {one.low: one.count / max(sum(other.count for other in found.bins), 1) for one in found.bins}
+    diagram = draw_lines(
+        [diagonal, measured],
+        x_name="said probability",
+        y_name="share that is right",
+        x_range=(0.0, 1.0),
+        y_range=(0.0, 1.0),
+        bars=shares,
+    )
+    words = (
+        f"On average, what is said and what comes true lie {found.ece:.1%} apart (ECE; Brier score {found.brier:.3f}, "
+        f"log loss {found.nll:.3f}). Below the line the model is too sure of itself. Columns: how many answers."
+    )
+    yield Html.tag("h2", "How sure, and how often right")
+    parts = [Html.tag("div", diagram, Html.tag("p", words, kind="soft"))]
+    if isinstance(report.metrics, ClassificationMetrics) and report.metrics.curve:
+        parts.append(_show_thresholds(report.metrics.curve))
+    yield Html.tag("div", *parts, kind="pair")
+
+
+def _show_thresholds(curve: BinaryCurve) -> Html:
+    chosen = np.unique(np.linspace(0, len(curve.thresholds) - 1, min(len(curve.thresholds), 200)).round().astype(int))
+    places = curve.thresholds[chosen].tolist()
+    lines = [
+        Line(name, places, getattr(curve, name.lower())[chosen].tolist()) for name in ("precision", "recall", "F1")
+    ]
+    chart = draw_lines(
+        lines,
+        x_name=f"called '{curve.positive}' from this probability on",
+        y_name="share",
+        x_range=(0.0, 1.0),
+        y_range=(0.0, 1.0),
+    )
+    words = (
+        f"ROC AUC {curve.auc:.3f}. F1 is highest on these clips from {curve.thresholds[curve.best]:.2f} on: "
+        f"{curve.f1[curve.best]:.3f}. A threshold to work with should be chosen on validation clips."
+    )
+    return Html.tag("div", chart, Html.tag("p", words, kind="soft"))
 
 
 def _show_clips(report: Report, scored: Scored, manifest: Manifest, spec: InputSpec) -> Iterator[Html]:
@@ -198,9 +260,13 @@ def _state_conditions(report: Report) -> Iterator[Html]:
     facts = {
         "clips": f"{report.data}, split '{report.split}'",
         "hash of names, labels and splits": report.digest,
-        "views of each clip": f"{report.views}",
+        "views of each video": str(report.views),
+        "cost of a video": "-" if report.macs is None else f"{report.macs * report.views.count / 1e9:,.3g} GMACs",
         "decoder": report.decoder,
+        "precision": report.precision,
+        "seed of the intervals": str(SEED),
         "seconds": f"{report.seconds:.1f}",
+        "versions": f"tubelet {__version__}, torch {torch.__version__}",
     }
     yield Html.table(("what", "value"), list(facts.items()))
 

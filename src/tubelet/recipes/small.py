@@ -181,6 +181,12 @@ def make_motion(model: str = "i3d_nano") -> Recipe:
     It sees differences of frames only, so that it cannot learn the training clips by their background, and the average
     of its weights over the last steps is kept: so few clips are too few to choose an epoch by.
 
+    Result: on 272 surveillance clips (fight or not), five folds by source, clips of unknown source in training only,
+    mean of three seeds, four moments, mirrored and in two sizes: I3D .795 (95 % interval over sources .745 to .844;
+    seeds .801, .787, .798), bf16, 99 s a run; ViViT .725 (.668 to .777; .728, .721, .728), begun with weights that
+    learned moving-shapes, 47 s a run. One thread of a Xeon with AMX, 2026-11-21, `python examples/results.py fight
+    fight-transformer`.
+
     Args:
         model: a name in `MOTION`.
     """

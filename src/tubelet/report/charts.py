@@ -64,7 +64,7 @@ def draw_lines(
         step = columns[1][0] - columns[0][0]
         for left, value in columns:
             x, y = place.x(left), place.y(value)
-            size = f'width="{place.x(left + step) - x - 1:.1f}" height="{place.y(0) - y:.1f}"'
+            size = f'width="{place.x(left + step) - x - 1:.1f}" height="{place.y(0.0) - y:.1f}"'
             parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} class="soft"/>')
     colors = iter(COLORS)
     for line in lines:
@@ -170,7 +170,7 @@ def _choose_ticks(low: float, high: float) -> list[float]:
     step = 10.0 ** np.floor(np.log10(high - low))
     step *= next(part for part in (1.0, 0.5, 0.2, 0.1) if (high - low) / (step * part) >= 4)
     first = np.ceil(low / step - 1e-9)
-    return [round(float(place * step), 10) for place in np.arange(first, high / step + 1e-9)]
+    return [round(float(place * step), 10) + 0.0 for place in np.arange(first, high / step + 1e-9)]  # no -0
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
