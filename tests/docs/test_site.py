@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ def site(tmp_path_factory):
     config = folder / "mkdocs.yml"
     config.write_text(settings.replace("site_dir: build/site", f"site_dir: {folder / 'site'}"), encoding="utf-8")
     for name in ("docs", "src"):
-        (folder / name).symlink_to(ROOT / name)
+        shutil.copytree(ROOT / name, folder / name)
     program = Path(sys.executable).with_name("zensical")
     done = subprocess.run([program, "build", "-f", config], cwd=folder, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
@@ -78,7 +79,7 @@ def test_pages_fit_a_desk_and_a_phone_and_say_nothing_on_the_console(page, site,
     shown = browse_address(browser, tmp_path, f"{address}frames.html", "--dump-dom")
     measured = re.findall(r"\[(\d+): (\d+) of (\d+)\]", shown.stdout)
     assert [int(width) for width, _, _ in measured] == list(WIDTHS), shown.stdout[-500:]
-    assert [seen for _, seen, _ in measured] == [whole for _, _, whole in measured]
+    assert all(int(whole) <= int(seen) for _, seen, whole in measured), measured
     assert "CONSOLE" not in shown.stderr
     for width in WIDTHS:
         picture = tmp_path / f"{width}.png"
