@@ -22,12 +22,10 @@ from tubelet.model_folder import CALIBRATION, CALIBRATION_NAME
 from tubelet.models.weights.hub import fetch_file, fetch_first, place_of
 from tubelet.models.weights.settings import HUB_KEY
 
-__all__ = ["CALIBRATION_NAME", "CONFIG_NAME", "PREPROCESSOR_NAMES", "WEIGHTS_NAME", "WeightFiles", "find_weights"]
+__all__ = ["CONFIG_NAME", "PREPROCESSOR_NAMES", "WEIGHTS_NAME", "WeightFiles", "find_weights"]
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
-CALIBRATION_NAME = "calibration.safetensors"
-"""Of a folder of ours whose config.json speaks of one."""
 PREPROCESSOR_NAMES = ("video_preprocessor_config.json", "preprocessor_config.json")
 """In the order in which transformers prefers them for video."""
 _WEIGHTS_NAMES = (WEIGHTS_NAME, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -165,7 +163,7 @@ def _open_hub(repo: str, revision: str | None) -> WeightFiles:
 def _fetch_folder(repo: str, revision: str | None) -> Path:
     """Fetch configuration and weights of a hub repository, and return the folder they lie in."""
     config = fetch_first(repo, revision, (CONFIG_NAME,))
-    if config is not None and "calibration" in _read_json(config):
+    if config is not None and CALIBRATION in _read_json(config):
         fetch_first(repo, revision, (CALIBRATION_NAME,))
     with suppress(CheckpointError):  # many folders have none, and without a connection nobody knows
         fetch_first(repo, revision, PREPROCESSOR_NAMES)
@@ -179,6 +177,4 @@ def _fetch_folder(repo: str, revision: str | None) -> Path:
             f"cannot fetch weights of {repo!r} - the repository lacks {', '.join(_WEIGHTS_NAMES)}, or parts of them - "
             "give another repository, or the file itself."
         )
-    if CALIBRATION in _read_settings(weights.parent)[0]:
-        fetch_first(repo, revision, (CALIBRATION_NAME,))
     return weights.parent
