@@ -12,6 +12,7 @@ from statistics import median
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from IPython.display import Image, display
 
 import tubelet
 from tubelet.data.catalogue import open_data
@@ -98,7 +99,7 @@ for name, clip in clips.items():
     given = {coverage: classifier.predict(clip, coverage=coverage) for coverage in (0.8, 0.95)}
     print(f"{name}: {given[0.8].label} ({given[0.8].score:.0%})")
     for coverage, one in given.items():
-        print(f"    right in {coverage:.0%} of such cases: {' or '.join(one.label_set)}")
+        print(f"    set for {coverage:.0%}: {' or '.join(one.label_set)}")
     print(
         f"    distance {one.distance:.2f}, "
         + ("perhaps none of the classes" if one.is_unknown else "like what it knows")
@@ -125,6 +126,19 @@ with tubelet.Video("two-parts.mp4") as video:
     for first in (0, 24):
         clip = video.frames_at(range(first, first + 24))
         print(f"{clip.times_s[0]:.1f} to {clip.times_s[-1]:.1f} s:", classifier.predict(clip.pixels).label)
+
+# %% [markdown]
+# ## Where does it look?
+#
+# `explain` shows which parts of the clip speak for the class, and when: the frames as the model saw them, in gray,
+# the map over them in color, and its course over seconds. A map always looks as if it meant something, so each is
+# compared with random ones; the last line of the output says whether it can be believed.
+
+# %%
+explanation = tubelet.explain(classifier, sample.source)
+explanation.save("explanation.png")
+print(explanation.describe())
+display(Image("explanation.png"))
 
 # %% [markdown]
 # ## How fast is it?

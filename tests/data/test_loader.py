@@ -230,7 +230,7 @@ def test_clips_are_played_at_rates_in_the_range_and_all_else_is_drawn_as_without
     plain.spec = played.spec = dense
     speeds = []
     monkeypatch.setattr(
-        dataset_module, "plan_at_speed", lambda info, *, speed, **more: speeds.append(speed) or np.zeros((1, 4), int)
+        dataset_module, "plan_at_speed", lambda info, spec, speed, **more: speeds.append(speed) or np.zeros((1, 4), int)
     )
     for epoch in range(30):
         for dataset in (plain, played):
@@ -238,5 +238,5 @@ def test_clips_are_played_at_rates_in_the_range_and_all_else_is_drawn_as_without
     assert set(speeds[::2]) == {1.0}
     assert 0.5 <= min(speeds[1::2]) < 0.65
     assert 1.3 < max(speeds[1::2]) <= 1.6
-    monkeypatch.setattr(dataset_module, "plan_at_speed", lambda info, *, speed, **more: np.zeros((1, 4), int))
+    monkeypatch.setattr(dataset_module, "plan_at_speed", lambda info, spec, speed, **more: np.zeros((1, 4), int))
     assert torch.equal(plain[(3, 1)][1], played[(3, 1)][1])

@@ -111,7 +111,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(world, accuracy):
             hits[name] += found[name].low <= value <= found[name].high
     coverage = {name: count / simulations for name, count in hits.items()}
     # Average precision leans upward in few clips, by more than draws can tell: 24 of the rarest class here.
-    least = {"mean_ap": 0.90}
+    least = {"mean_ap": 0.92}
     assert all(least.get(name, 0.93) <= share <= 0.97 for name, share in coverage.items()), coverage
 
 

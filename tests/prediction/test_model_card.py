@@ -78,10 +78,8 @@ def test_a_bare_model_folder_says_what_is_not_known(small_run, classifier, tmp_p
     assert "Not known: it was published without the run that it comes from." in text
     assert "How many clips of each it was trained on is not known." in text
     assert ModelCard(text).data.eval_results is None
-    assert "calibrated" not in text
-    config = tmp_path / "bare" / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "calibration": {}}))
-    assert "calibrated" in write_card(classifier, "me/mine", read_background(tmp_path / "bare", None))
+    assert "The scores are calibrated" in text
+    assert "calibrated" not in write_card(classifier, "me/mine", Background())
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import tubelet
 from hub import TOKEN, serve_hub
 from run_command import run
 from tubelet.errors import CheckpointError, ConfigError
-from tubelet.prediction.publishing import pack, push
+from tubelet.prediction.publishing import REPORTS, pack, push
 
 SCORE = """
 import sys, numpy as np, tubelet
@@ -69,7 +69,7 @@ def test_what_was_pushed_loads_elsewhere_with_the_same_scores_bit_by_bit(small_r
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.splitlines()[-1] == f"{address}/me/mine"
         assert (hub.private["me/mine"], hub.commits["me/mine"]) == (True, 1)
-        names = {"model.safetensors", "config.json", "README.md", "report.json", "report.html"}
+        names = {"model.safetensors", "calibration.safetensors", "config.json", "README.md", *REPORTS}
         assert names <= hub.files["me/mine"].keys()
         for name in names - {"README.md"}:
             found = next(place / name for place in (small_run, small_run / "model") if (place / name).exists())
@@ -89,7 +89,8 @@ def test_a_later_push_removes_what_no_longer_belongs_to_the_model_and_nothing_el
         assert hub.commits == {}
         done = tubelet_push(address, tmp_path, small_run / "model", "me/mine", "--no-report")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert hub.files["me/mine"].keys() == {"model.safetensors", "config.json", "README.md", "notes.txt"}
+    own = {"model.safetensors", "calibration.safetensors", "config.json", "README.md"}
+    assert hub.files["me/mine"].keys() == own | {"notes.txt"}
 
 
 @pytest.mark.slow

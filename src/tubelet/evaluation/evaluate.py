@@ -153,12 +153,7 @@ def evaluate(
     views = as_views(views)
     classifier = model if isinstance(model, Classifier) else load(model, device=device)
     manifest, remarks = (data, ()) if isinstance(data, Manifest) else open_clips(model, data, split)
-    samples = manifest.select(split)
-    if not samples:
-        raise DataError(
-            f"cannot evaluate on split '{split}' of {manifest.origin} - it has no clips there - "
-            f"choose one of {', '.join(manifest.counts())}."
-        )
+    samples = _select(manifest, split)
     check_kind(manifest, classifier.input_spec)
     manifest = manifest.with_task(classifier.task).with_classes(classifier.classes)
     options = LoaderOptions(batch=max(1, 16 // views.count), workers=workers, decoder=decoder)
@@ -192,6 +187,16 @@ def evaluate(
         write_report(Path(output), report, scored, classifier.classes)
         write_report_page(Path(output), report, scored, manifest, classifier.input_spec)
     return report
+
+
+def _select(manifest: Manifest, split: str) -> tuple[Sample, ...]:
+    samples = manifest.select(split)
+    if not samples:
+        raise DataError(
+            f"cannot evaluate on split '{split}' of {manifest.origin} - it has no clips there - "
+            f"choose one of {', '.join(manifest.counts())}."
+        )
+    return samples
 
 
 def open_clips(model: object, data: str | os.PathLike[str] | None, split: str) -> tuple[Manifest, tuple[str, ...]]:

@@ -6,12 +6,12 @@ training curves   what could not be read   what the figures depend on
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from tubelet import __version__
 from tubelet.data.manifest import Manifest
 from tubelet.evaluation.gallery import choose_clips, film_clips
 from tubelet.evaluation.report import SEED, Report, Scored
@@ -266,7 +266,7 @@ def _state_conditions(report: Report) -> Iterator[Html]:
         "precision": report.precision,
         "seed of the intervals": str(SEED),
         "seconds": f"{report.seconds:.1f}",
-        "versions": f"tubelet {__version__}, torch {torch.__version__}",
+        "versions": f"tubelet {version('tubelet')}, torch {torch.__version__}",
     }
     yield Html.table(("what", "value"), list(facts.items()))
 

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ class Report:
             "data": self.data,
             "digest": self.digest,
             "split_digest": self.split_digest,
-            "versions": {"tubelet": import_module("tubelet").__version__, "torch": torch.__version__},
+            "versions": {"tubelet": version("tubelet"), "torch": torch.__version__},
             "seconds": round(self.seconds, 2),
             "calibration": self.calibration.to_dict(),
             "metrics": self.metrics.to_dict(),

@@ -24,7 +24,7 @@ from tubelet.classifier import Classifier
 from tubelet.config import read_config, write_config
 from tubelet.data.assignments import count_assignments
 from tubelet.errors import CheckpointError
-from tubelet.model_folder import CONFIG_NAME
+from tubelet.model_folder import CALIBRATION, CALIBRATION_NAME, CONFIG_NAME
 from tubelet.models.anatomy import count_macs
 from tubelet.models.contract import VideoModel, build_model, find_card
 from tubelet.models.published import find_published
@@ -100,7 +100,7 @@ def read_background(folder: Path, run: Path | None, *, with_report: bool = True)
         DataError: splits.csv is damaged.
     """
     description = _read_json(folder / CONFIG_NAME, set())
-    known = Background(description.get("training", {}), "calibration" in description)
+    known = Background(description.get("training", {}), CALIBRATION in description)
     if run is None:
         return known
     splits, report = run / "splits.csv", run / "report.json"
@@ -235,7 +235,7 @@ def _list_classes(classifier: Classifier, background: Background) -> str:
     kind = "of its own for each" if classifier.task == "multilabel" else "for each; they add up to 1"
     notes = "" if splits else "\n\nHow many clips of each it was trained on is not known."
     if background.is_calibrated:
-        notes += "\n\nThe scores are calibrated on clips that it was not trained on: `calibration.safetensors`."
+        notes += f"\n\nThe scores are calibrated on clips that it was not trained on: `{CALIBRATION_NAME}`."
     return f"A score from 0 to 1 {kind}:\n\n{table}{notes}"
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from tubelet import files
 from tubelet.classifier import Classifier
 from tubelet.errors import CheckpointError, ConfigError
-from tubelet.model_folder import CONFIG_NAME
+from tubelet.model_folder import CALIBRATION_NAME, CONFIG_NAME, WEIGHTS_NAME
 from tubelet.models.weights.source import find_weights
 from tubelet.prediction.load import find_model, find_remote
 from tubelet.prediction.model_card import read_background, write_card
@@ -32,7 +32,7 @@ __all__ = ["REPORTS", "Package", "pack", "push"]
 CARD_NAME = "README.md"
 REPORTS = ("report.json", "report.html")
 """What an evaluation left in a run; they name clips, and the page shows some."""
-_OWN_NAMES = (CONFIG_NAME, CARD_NAME, *REPORTS, "model.safetensors", "calibration.safetensors")
+_OWN_NAMES = (WEIGHTS_NAME, CONFIG_NAME, CALIBRATION_NAME, CARD_NAME, *REPORTS)
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 
 
