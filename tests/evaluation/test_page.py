@@ -11,7 +11,8 @@ import tubelet
 from browser import check_page
 from tubelet.data.catalogue import open_data
 from tubelet.data.dataset import BadSample
-from tubelet.evaluation.evaluate import score_samples
+from tubelet.errors import ConfigError
+from tubelet.evaluation.evaluate import Output, score_samples
 from tubelet.evaluation.gallery import choose_clips
 from tubelet.evaluation.page import write_report_page
 from tubelet.evaluation.report import Scored
@@ -62,6 +63,17 @@ def test_the_clips_shown_are_the_surest_right_and_wrong_ones(small_run):
     labels = np.array([[True, False], [True, False], [True, False]])
     gallery = choose_clips(Scored(several, labels, scored.samples[:3], ()))
     assert (gallery.best, gallery.worst) == ((0, 2), (1,))
+
+
+def test_the_page_shows_what_the_model_looked_at_where_that_is_asked_for(small_run, tmp_path):
+    tubelet.evaluate(small_run, workers=0, output=Output(tmp_path, explained=5))
+    page = (tmp_path / "report.html").read_text()
+    shown = page.split("What the model looked at</h2>")[1].split("<h2>")[0]
+    assert count_films(shown) == 5
+    assert shown.count("✗") == min(3, round(12 * (1 - tubelet.evaluate(small_run, workers=0).metrics.top1)))
+    assert "What the model looked at" not in (small_run / "report.html").read_text()
+    with pytest.raises(ConfigError, match="-1 clips"):
+        Output(tmp_path, explained=-1)
 
 
 def make_page(small_run, folder, count, classes):

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-__all__ = ["ViewOptions", "evaluate_model"]
+from tubelet.errors import ConfigError
+
+__all__ = ["OutputOptions", "ViewOptions", "evaluate_model"]
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,23 @@ class ViewOptions:
     """What is averaged over clips and crops."""
 
 
+@dataclass(frozen=True)
+class OutputOptions:
+    """Hold what is written."""
+
+    output: Path | None = None
+    """Folder for report.html, report.json, classification_report.txt, predictions.csv, and the confusion matrix."""
+    explain: int = 0
+    """Clips, the worst and the best, in which report.html shows what the model looked at; takes time."""
+
+
 def evaluate_model(
     model: str,
     data: str | None = None,
     *,
     split: str = "test",
     views: Annotated[ViewOptions, Parameter(name="*")] = ViewOptions(),
-    output: Path | None = None,
+    written: Annotated[OutputOptions, Parameter(name="*")] = OutputOptions(),
     decoder: str = "pyav",
     workers: int = 2,
     device: str = "auto",
@@ -43,8 +55,6 @@ def evaluate_model(
         Labelled clips; the data the run was trained on where none is named.
     split: str
         test, val or train.
-    output: Path
-        Folder for report.json, classification_report.txt, predictions.csv, and confusion.png, confusion.json.
     decoder: str
         pyav, torchcodec or decord.
     workers: int
@@ -55,12 +65,15 @@ def evaluate_model(
         Print report.json instead of text.
     """
     from tubelet.cli.tables import print_report, track
-    from tubelet.evaluation.evaluate import Views, evaluate
+    from tubelet.evaluation.evaluate import Output, Views, evaluate
 
+    if written.explain and written.output is None:
+        raise ConfigError("explained clips stand in report.html - no folder for it was named - add --output FOLDER.")
+    output = None if written.output is None else Output(written.output, written.explain)
     with track("evaluating", quiet=json) as on_step:
         report = evaluate(
             model, data, split=split, views=Views(**asdict(views)), output=output,
             decoder=decoder, workers=workers, device=device, on_step=on_step,
         )  # fmt: skip
-    print_report(report, output, as_json=json)
+    print_report(report, written.output, as_json=json)
     return 1 if report.n_failed else 0

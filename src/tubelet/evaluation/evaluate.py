@@ -6,7 +6,7 @@ Scores are per video: what its views say is averaged. Every headline figure come
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from tubelet.data.features import Features, check_kind
 from tubelet.data.loader import EpochOrder, LoaderOptions, make_loader
 from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample, normalize_split
-from tubelet.errors import DataError
+from tubelet.errors import ConfigError, DataError
+from tubelet.evaluation.gallery import choose_clips, explain_clips
 from tubelet.evaluation.page import write_report_page
 from tubelet.evaluation.report import SEED, Report, Scored, write_report
 from tubelet.evaluation.views import CroppedDataset, Views, as_views, average_views
@@ -48,6 +49,7 @@ from tubelet.video.clip import Pixels
 from tubelet.video.spec import InputSpec
 
 __all__ = [
+    "Output",
     "Report",
     "Scored",
     "Views",
@@ -57,6 +59,21 @@ __all__ = [
     "prepare_evaluation",
     "score_samples",
 ]
+
+
+@dataclass(frozen=True)
+class Output:
+    """State what is written of an evaluation."""
+
+    folder: str | os.PathLike[str]
+    """Where; made if need be."""
+    explained: int = 0
+    """Clips in whose pictures report.html shows what the model looked at: the worst and the best. Each costs some ten
+    forward passes, and some hundred with occlusion."""
+
+    def __post_init__(self) -> None:
+        if self.explained < 0:
+            raise ConfigError(f"cannot explain {self.explained} clips - give 0 or more.")
 
 
 def prepare_evaluation(
@@ -126,7 +143,7 @@ def evaluate(
     *,
     split: str = "test",
     views: int | Views = 1,
-    output: str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str] | Output | None = None,
     decoder: str = "pyav",
     workers: int = 2,
     device: str = "auto",
@@ -140,7 +157,7 @@ def evaluate(
         split: `test`, `val` or `train`; where the data states no split, all clips count as `test`.
         views: clips spread over each video, averaged; or `Views(clips=5, crops=3, aggregation="logits")`.
         output: folder for report.html, report.json, classification_report.txt, predictions.csv and, where a clip is of
-            one class, confusion.png and confusion.json.
+            one class, confusion.png and confusion.json; or `Output(folder, explained=6)`.
         decoder: which backend reads the videos.
         workers: processes that decode.
         device: where the model runs.
@@ -184,9 +201,18 @@ def evaluate(
         remarks=(*remarks, *_remark_on_size(scored, groups)),
     )
     if output is not None:
-        write_report(Path(output), report, scored, classifier.classes)
-        write_report_page(Path(output), report, scored, manifest, classifier.input_spec)
+        _write(output if isinstance(output, Output) else Output(output), report, scored, manifest, classifier)
     return report
+
+
+def _write(output: Output, report: Report, scored: Scored, manifest: Manifest, classifier: Classifier) -> None:
+    folder = Path(output.folder)
+    write_report(folder, report, scored, classifier.classes)
+    explanations = {}
+    if output.explained and classifier.input_spec.kind == "pixels":
+        places = choose_clips(scored).list_extremes(output.explained)
+        explanations = explain_clips(classifier, scored, places, manifest, report.decoder)
+    write_report_page(folder, report, scored, manifest, classifier.input_spec, explanations)
 
 
 def _select(manifest: Manifest, split: str) -> tuple[Sample, ...]:

@@ -1,20 +1,24 @@
 """Choose clips that are worth looking at after an evaluation, and film the frames that the model saw of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
+from torch import Tensor
 
+from tubelet.classifier import Classifier
 from tubelet.data.dataset import BadSample, ClipDataset
 from tubelet.data.manifest import Manifest
 from tubelet.evaluation.report import Scored
+from tubelet.explanation.explain import explain_clip
+from tubelet.explanation.pictures import draw_heat
 from tubelet.report.animation import encode_gif
 from tubelet.transforms.preparation import fit
 from tubelet.video.spec import InputSpec
 
-__all__ = ["Gallery", "choose_clips", "film_clips"]
+__all__ = ["Gallery", "choose_clips", "explain_clips", "film_clips"]
 
 GRID, EXTREMES = 25, 10
 FPS = 5.0
@@ -31,6 +35,11 @@ class Gallery:
     """Right, and surest of it."""
     worst: tuple[int, ...]
     """Wrong, and surest of it."""
+
+    def list_extremes(self, count: int) -> tuple[int, ...]:
+        """List so many of the clips that teach most: half of them the worst, then the best."""
+        worst = self.worst[: max(math.ceil(count / 2), count - len(self.best))]
+        return (*worst, *self.best[: count - len(worst)])
 
 
 def choose_clips(scored: Scored) -> Gallery:
@@ -63,16 +72,37 @@ def film_clips(
     Returns:
         GIF files by place; a clip that cannot be read a second time is left out.
     """
-    spec = _enlarge(spec)
+    read = _read_clips(scored, places, manifest, _enlarge(spec), decoder)
+    return {place: encode_gif(clip.numpy(), fps=FPS) for place, clip in read}
+
+
+def explain_clips(
+    classifier: Classifier, scored: Scored, places: Sequence[int], manifest: Manifest, decoder: str
+) -> dict[int, bytes]:
+    """Encode clips as GIFs with what speaks for the class that the model named laid over them.
+
+    Returns:
+        GIF files by place; a clip that cannot be read a second time is left out.
+
+    Cost: one explanation a clip, as `explain` makes it, without its comparison with random maps.
+    """
+    films = {}
+    for place, clip in _read_clips(scored, places, manifest, classifier.input_spec, decoder):
+        found = explain_clip(classifier, clip, random_maps=0)
+        films[place] = encode_gif(draw_heat(found.pixels, found.heat), fps=FPS)
+    return films
+
+
+def _read_clips(
+    scored: Scored, places: Sequence[int], manifest: Manifest, spec: InputSpec, decoder: str
+) -> Iterator[tuple[int, Tensor]]:
     wanted = list(dict.fromkeys(places))
     samples = [scored.samples[place] for place in wanted]
     dataset = ClipDataset(samples, manifest, spec, lambda pixels, label, _: (fit(pixels, spec), label), decoder=decoder)
-    films = {}
     for index, place in enumerate(wanted):
         _, clips, _ = dataset[0, index]
         if not isinstance(clips, BadSample):
-            films[place] = encode_gif(clips[0].numpy(), fps=FPS)
-    return films
+            yield place, clips[0]
 
 
 def _enlarge(spec: InputSpec) -> InputSpec:

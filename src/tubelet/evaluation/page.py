@@ -8,6 +8,7 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -32,7 +33,14 @@ __all__ = ["write_report_page"]
 MOST_CLASSES, MOST_CONFUSIONS, MOST_FAILED = 20, 8, 100
 
 
-def write_report_page(folder: Path, report: Report, scored: Scored, manifest: Manifest, spec: InputSpec) -> None:
+def write_report_page(
+    folder: Path,
+    report: Report,
+    scored: Scored,
+    manifest: Manifest,
+    spec: InputSpec,
+    explanations: Mapping[int, bytes] = MappingProxyType({}),
+) -> None:
     """Write `report.html` into a folder, with the training curves where the folder is a run's.
 
     Args:
@@ -41,6 +49,7 @@ def write_report_page(folder: Path, report: Report, scored: Scored, manifest: Ma
         scored: what they were computed from.
         manifest: where the samples come from.
         spec: how the model saw them.
+        explanations: for places in `scored`, GIFs with what spoke for the class that the model named.
 
     Cost: decodes up to 45 clips once more; the page has at most some MB.
     """
@@ -49,6 +58,7 @@ def write_report_page(folder: Path, report: Report, scored: Scored, manifest: Ma
     body += _show_certainty(report)
     if spec.kind == "pixels":
         body += _show_clips(report, scored, manifest, spec)
+        body += _show_explanations(report, scored, explanations)
     body += _show_training(folder / "metrics.csv")
     body += _list_failed(report)
     body += _state_conditions(report)
@@ -204,6 +214,15 @@ def _show_clips(report: Report, scored: Scored, manifest: Manifest, spec: InputS
         if figures:
             yield Html.tag("h2", title)
             yield Html.tag("div", *figures, kind="films")
+
+
+def _show_explanations(report: Report, scored: Scored, explanations: Mapping[int, bytes]) -> Iterator[Html]:
+    if explanations:
+        words = "The brighter, the more it speaks for the class that the model named."
+        yield Html.tag("h2", "What the model looked at")
+        yield Html.tag("p", words, kind="soft")
+        figures = [_show_clip(film, place, scored, report.metrics.classes) for place, film in explanations.items()]
+        yield Html.tag("div", *figures, kind="films")
 
 
 def _show_clip(film: bytes, place: int, scored: Scored, classes: Sequence[str]) -> Html:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from einops import rearrange
 from jaxtyping import Float32, Float64, Int64, UInt8
 
 from tubelet.files import write_whole
+from tubelet.report.animation import encode_gif
 from tubelet.report.figures import BLUE, GRAY, make_figure, save_figure
 from tubelet.video.encoding import Encoding, encode_frames
 from tubelet.video.source import Video
@@ -57,14 +57,8 @@ def _enlarge(frames: UInt8[np.ndarray, "time height width 3"]) -> Frames:
 
 def write_gif(path: Path_, frames: Frames) -> None:
     """Write frames as a GIF that begins anew at its end."""
-    from PIL import Image
-
-    # One palette for all frames, so that colors do not flicker.
-    joined = Image.fromarray(rearrange(frames, "t h w c -> (t h) w c"))
-    palette = joined.quantize(255, dither=Image.Dither.NONE)
-    first, *rest = (Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
     with write_whole(path) as stream:
-        first.save(stream, "GIF", save_all=True, append_images=rest, duration=round(1000 / FPS), loop=0)
+        stream.write(encode_gif(frames, fps=FPS, longest_px=max(frames.shape[1:3]), colors=256))
 
 
 def write_mp4(path: Path_, frames: Frames) -> None:

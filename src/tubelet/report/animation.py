@@ -10,11 +10,13 @@ from tubelet.errors import DataError
 
 __all__ = ["encode_gif"]
 
-COLORS = 64
-
 
 def encode_gif(
-    frames: UInt8[np.ndarray, "time height width channel"], *, fps: float = 5.0, longest_px: int = 128
+    frames: UInt8[np.ndarray, "time height width channel"],
+    *,
+    fps: float = 5.0,
+    longest_px: int = 128,
+    colors: int = 64,
 ) -> bytes:
     """Encode a clip as a GIF that repeats for ever.
 
@@ -22,6 +24,7 @@ def encode_gif(
         frames: three channels are RGB; of any other number the first one is shown in gray.
         fps: pictures a second; viewers round to hundredths of a second.
         longest_px: the longer side is made this long at most; shorter ones stay.
+        colors: in the one palette of all frames, so that they do not flicker; at most 256.
 
     Raises:
         DataError: no frame.
@@ -37,18 +40,18 @@ def encode_gif(
     pictures = [Image.fromarray(np.ascontiguousarray(frame)) for frame in shown]
     pictures = [picture.resize(size, Image.Resampling.BILINEAR) if scale < 1 else picture for picture in pictures]
     if shown.ndim == 4:
-        pictures = _share_palette(pictures)
+        pictures = _share_palette(pictures, colors)
     stream = BytesIO()
     first, *rest = pictures
     first.save(stream, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, disposal=1)
     return stream.getvalue()
 
 
-def _share_palette(pictures: list[Image.Image]) -> list[Image.Image]:
+def _share_palette(pictures: list[Image.Image], colors: int) -> list[Image.Image]:
     """Give all pictures of a clip one palette, without dither: what stands still then costs nothing and stays still."""
     chosen = pictures[:: max(len(pictures) // 4, 1)]
     wall = Image.new("RGB", (pictures[0].width, pictures[0].height * len(chosen)))
     for place, picture in enumerate(chosen):
         wall.paste(picture, (0, place * picture.height))
-    palette = wall.quantize(COLORS, method=Image.Quantize.MEDIANCUT)
+    palette = wall.quantize(colors, method=Image.Quantize.MEDIANCUT)
     return [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
