@@ -200,7 +200,8 @@ def test_a_reader_who_leaves_early_ends_the_command_quietly(small_run, tmp_path)
             assert running.stdout.readline().strip()
             running.stdout.close()
             err = running.stderr.read()
-        assert (running.returncode, err) == (141, ""), options
+        told = [line for line in err.splitlines() if not line.startswith("note: label sets")]  # of so few clips
+        assert (running.returncode, told) == (141, []), options
 
 
 @pytest.mark.parametrize("command", [["recipe", "list"], ["recipe", "show", "ucf101/vivit"]])
