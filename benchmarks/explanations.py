@@ -37,7 +37,7 @@ TUBELETS = {"tubelet": TOKEN}
 # Steps of training, frames of a clip, changes of the model.
 MODELS: dict[str, tuple[int, int, dict[str, object]]] = {
     "vivit_nano_joint": (150, 16, TUBELETS),
-    "vivit_nano_factorized_encoder": (250, 16, TUBELETS),
+    "vivit_nano_factorized_encoder": (450, 16, TUBELETS),
     "vivit_nano_factorized_attention": (150, 16, TUBELETS),
     "vivit_nano_factorized_dot_product": (150, 16, TUBELETS),
     "timesformer_nano_divided": (150, 8, {}),

@@ -25,8 +25,8 @@ COVERAGE = 0.9
 Features = Float32[np.ndarray, "clip dim"]
 Logits = Float[np.ndarray, "clip classes"]
 
-_RANGE = (1e-3, 1e3)
-"""Least and greatest temperature that is looked at."""
+_RANGE = (0.05, 20.0)
+"""Least and greatest temperature that is looked at: beyond, few clips say more than they know."""
 _KNOWN_SHARE = 0.99
 """Share of the clips of known classes that are to pass as known."""
 
@@ -185,7 +185,7 @@ def fit_temperature(logits: Logits, labels: Int64[np.ndarray, " clip"]) -> float
         slope = (_softmax(centered / np.exp(middle)) * centered).sum(axis=1).mean() - wanted
         low, high = (middle, high) if slope > 0 else (low, middle)
     found = float(np.exp((low + high) / 2))
-    return found if _cross_entropy(centered / found, labels) <= _cross_entropy(centered, labels) else 1.0
+    return found if _cross_entropy(centered / found, labels) < _cross_entropy(centered, labels) else 1.0
 
 
 def score_labels(

@@ -119,6 +119,11 @@ def replace_calibration(folder: Path, values: Mapping[str, Any], arrays: Mapping
         ConfigError: the folder holds foreign files.
     """
     description = read_model(folder).description
+    if values.get("weights") not in (None, description["sha256"]):
+        raise CheckpointError(
+            f"cannot store a calibration in {str(folder)!r} - the weights there are others than those it was measured "
+            "with - calibrate again."
+        )
     files.check_replaceable(folder, _NAMES)
     with files.replace_folder(folder) as temporary:
         shutil.copyfile(folder / WEIGHTS_NAME, temporary / WEIGHTS_NAME)

@@ -79,7 +79,8 @@ def test_what_cannot_be_resampled_has_no_interval():
     assert found["top1"] == estimate_wilson(1, 1)
     one_class = estimate_headlines(np.array([[0.2, 0.8], [0.3, 0.7], [0.6, 0.4]]), np.array([1, 1, 1]))
     assert one_class["mean_auc"] is None
-    assert one_class["mean_ap"] is not None
+    assert one_class["mean_ap"] is None  # 1 in every resample, which says that clips are few, not that it is certain
+    assert one_class["top1"].high < 1
 
 
 SHARES = {

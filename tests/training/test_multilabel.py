@@ -109,7 +109,7 @@ def test_figures_agree_with_the_written_predictions_and_draw_whole_groups(result
         report.metrics.mean_ap,
         "4 groups",
     )
-    assert stored["mean_ap_interval_95"][0] <= stored["mean_ap"] <= stored["mean_ap_interval_95"][1]
+    assert stored["mean_ap_interval_95"] is None  # of four groups nothing can be said
     assert report.headline().startswith("mAP ")
     assert "exact match" in (tmp_path / "classification_report.txt").read_text()
 

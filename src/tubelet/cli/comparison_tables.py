@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from tubelet.evaluation.audit import TITLES, TimeAudit
@@ -27,7 +28,11 @@ def print_audit(found: TimeAudit, output: Path | None, *, as_json: bool) -> None
     console.print()
     console.print(_list_classes(found))
     console.print()
-    console.print(f"{WORDS[found.verdict]} ({found.n} clips of '{found.split}', {found.n_failed} failed)", style="bold")
+    console.print(
+        f"{WORDS[found.verdict]} ({found.n} clips of '{found.split}', {found.n_failed} failed)",
+        style="bold",
+        markup=False,
+    )
     for remark in found.remarks:
         console.print(f"note: {remark}", style="yellow", markup=False)
     for bad in found.failed:
@@ -53,7 +58,7 @@ def _list_classes(found: TimeAudit) -> Table:
     for one in found.per_class:
         motion, order_lost = _tell(one.needs_motion), _tell(one.needs_order)
         words = WORDS[one.verdict]
-        classes.add_row(one.name, str(one.clips), f"{one.recall['ordered']:.1%}", *motion, order_lost[0], words)
+        classes.add_row(escape(one.name), str(one.clips), f"{one.recall['ordered']:.1%}", *motion, order_lost[0], words)
     return classes
 
 

@@ -61,6 +61,7 @@ def _print_package(package: "Package", conclusion: str) -> None:
     shown = [name for name in REPORTS if name in sizes]
     if shown:
         console.print(
-            f"{' and '.join(shown)}: with names and pictures of clips; --no-report leaves them out", style="yellow"
+            f"{' and '.join(shown)}: with names, paths and pictures of clips; --no-report leaves them out",
+            style="yellow",
         )
     console.print(conclusion, markup=False)

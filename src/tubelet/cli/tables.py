@@ -11,6 +11,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -90,14 +91,16 @@ def print_report(report: Report, output: Path | None, *, as_json: bool) -> None:
         _print_json(report.to_dict())
         return
     console = Console(highlight=False, soft_wrap=True)
-    console.print(report.headline())
-    console.print(report.describe())
+    console.print(report.headline(), markup=False)
+    console.print(report.describe(), markup=False)
     table = Table("class", box=None, header_style="bold")
     for name in (*_RANKED[report.task], "precision", "recall", "F1", "clips"):
         table.add_column(name, justify="right")
     for row in report.metrics.per_class:
         ranked = [_show(getattr(row, key)) for key in _RANKED[report.task].values()]
-        table.add_row(row.name, *ranked, _show(row.precision), _show(row.recall), _show(row.f1), str(row.support))
+        table.add_row(
+            escape(row.name), *ranked, _show(row.precision), _show(row.recall), _show(row.f1), str(row.support)
+        )
     console.print(table)
     for remark in report.remarks:
         console.print(f"note: {remark}", style="yellow", markup=False)
@@ -122,7 +125,8 @@ def print_calibration(found: Calibration, *, as_json: bool) -> None:
         return
     console = Console(highlight=False, soft_wrap=True)
     sure = "surer than it is right" if found.temperature > 1 else "less sure than it is right"
-    console.print(f"temperature {found.temperature:.3f} by {found.n} clips of '{found.split}': the model was {sure}")
+    told = f"temperature {found.temperature:.3f} by {found.n} clips of '{found.split}': the model was {sure}"
+    console.print(told, markup=False)
     if not len(found.scores):
         console.print("label sets and unknown clips: not for multi-label models")
         return

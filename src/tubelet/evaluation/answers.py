@@ -96,7 +96,7 @@ def _read_stored(folder: Path, manifest: Manifest, split: str) -> Scored | None:
     told: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     if (told.get("digest"), told.get("split"), told.get("views")) != (manifest.digest, split, 1):
         return None
-    with table.open(newline="", encoding="utf-8") as stream:
+    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
         reader = csv.DictReader(stream)
         rows, known = {row["source"]: row for row in reader}, set(reader.fieldnames or ())
     samples = manifest.select(split)

@@ -4,6 +4,7 @@ tubelet.audit("runs/mine").verdict        ->  'order'
 tubelet.audit("runs/mine").headline()     ->  '... one frame is enough: told by appearance'
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -310,10 +311,14 @@ def _write(folder: Path, found: TimeAudit) -> None:
         for one, change in ((one, one.needs_motion) for one in shown)
     ]
     left_out = f", the {half} most and the {half} least of {len(ranked)}" if len(shown) < len(ranked) else ""
+    # From -25 % on, unless an interval begins below.
+    lowest = min(
+        [-0.25, *(math.floor(4 * one.needs_motion.interval.low) / 4 for one in shown if one.needs_motion.interval)]
+    )
     draw_intervals(
         [
             Panel(f"accuracy: {WORDS[found.verdict]}", tuple(orders), (0.0, 1.0), (found.chance, "chance")),
-            Panel(f"how much less well each class is told from one frame{left_out}", tuple(classes), (-0.25, 1.0)),
+            Panel(f"how much less well each class is told from one frame{left_out}", tuple(classes), (lowest, 1.0)),
         ],
         folder / "audit.png",
     )

@@ -69,7 +69,7 @@ def calibrate(
             f"cannot calibrate {os.fspath(model)!r} - it lies on the hub, and a calibration is stored beside the "
             "weights - save it first: tubelet.load(...).save(FOLDER)."
         )
-    folder = find_model(model)
+    folder = find_model(model).resolve()
     classifier = load(folder, device=device)
     manifest = data if isinstance(data, Manifest) else open_clips(model, data, split)[0]
     options = LoaderOptions(batch=16, workers=workers, decoder=decoder)
@@ -123,7 +123,9 @@ def fit_calibration(
         known = known.draw_border(held_out.features)
     elif training:
         rows = _measure(classifier, training, manifest, options, lambda done: on_step(len(samples) + done, total))
-        known = fit_novelty(rows.features, rows.labels).draw_border(held_out.features) if len(rows.labels) else None
+        sound = np.isfinite(rows.features).all(axis=1)
+        learned = fit_novelty(rows.features[sound], rows.labels[sound]) if sound.any() else None
+        known = learned and learned.draw_border(held_out.features)
     return stated(temperature, score_labels(held_out.logits, held_out.labels, temperature), novelty=known)
 
 

@@ -72,6 +72,8 @@ class Output:
     forward passes, and some hundred with occlusion."""
 
     def __post_init__(self) -> None:
+        if Path(self.folder).exists() and not Path(self.folder).is_dir():
+            raise ConfigError(f"cannot write to {os.fspath(self.folder)!r} - it is a file - give a folder.")
         if self.explained < 0:
             raise ConfigError(f"cannot explain {self.explained} clips - give 0 or more.")
 
@@ -167,7 +169,7 @@ def evaluate(
         DataError: no clips in the split, or other classes than the model's.
     """
     started = time.perf_counter()
-    views = as_views(views)
+    views, output = as_views(views), output if output is None or isinstance(output, Output) else Output(output)
     classifier = model if isinstance(model, Classifier) else load(model, device=device)
     manifest, remarks = (data, ()) if isinstance(data, Manifest) else open_clips(model, data, split)
     samples = _select(manifest, split)
@@ -201,7 +203,7 @@ def evaluate(
         remarks=(*remarks, *_remark_on_size(scored, groups)),
     )
     if output is not None:
-        _write(output if isinstance(output, Output) else Output(output), report, scored, manifest, classifier)
+        _write(output, report, scored, manifest, classifier)
     return report
 
 
@@ -308,9 +310,12 @@ def _remark_on_size(scored: Scored, groups: Int64[np.ndarray, " sample"] | None)
 
 
 def number_groups(samples: Sequence[Sample]) -> tuple[Int64[np.ndarray, " sample"] | None, str]:
-    """Give each sample the number of its group, and say how many there are; None where clips do not come in groups."""
-    groups = [sample.group for sample in samples]
-    names = {group for group in groups if group is not None}
-    if None in groups or not 1 < len(names) < len(groups):
+    """Give each sample the number of its group, and say how many there are; None where clips do not come in groups.
+
+    A clip of no group is one of its own.
+    """
+    groups = [sample.group or f"\0{number}" for number, sample in enumerate(samples)]
+    names, numbers = np.unique(np.array(groups), return_inverse=True)
+    if len(names) == len(groups):
         return None, "clips"
-    return np.unique(np.array(groups), return_inverse=True)[1].astype(np.int64), f"{len(names)} groups"
+    return numbers.astype(np.int64), f"{len(names)} group{'s' if len(names) > 1 else ''}"

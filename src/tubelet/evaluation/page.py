@@ -278,7 +278,7 @@ def _state_conditions(report: Report) -> Iterator[Html]:
     yield Html.tag("h2", "What the figures depend on")
     facts = {
         "clips": f"{report.data}, split '{report.split}'",
-        "hash of names, labels and splits": report.digest,
+        "hash of the names and labels of these clips": report.split_digest,
         "views of each video": str(report.views),
         "cost of a video": "-" if report.macs is None else f"{report.macs * report.views.count / 1e9:,.3g} GMACs",
         "decoder": report.decoder,

@@ -169,7 +169,7 @@ def write_report(folder: Path, report: Report, scored: Scored, classes: tuple[st
         label = "labels" if report.task == "multilabel" else "label"
         writer.writerow(["source", label, "predicted", "score", *(f"score:{name}" for name in classes)])
         for sample, predicted, row in zip(scored.samples, given, scored.scores, strict=True):
-            writer.writerow([sample.name, sample.label, predicted, f"{row.max():.6f}", *(f"{s:.6f}" for s in row)])
+            writer.writerow([sample.name, sample.label, predicted, f"{row.max():.9g}", *(f"{s:.9g}" for s in row)])
         for bad in scored.bad:
             writer.writerow([bad.name, "", f"error:{bad.code}", ""])
 

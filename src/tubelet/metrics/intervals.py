@@ -13,6 +13,9 @@ from tubelet.errors import DataError
 __all__ = ["Interval", "estimate_bootstrap", "estimate_bootstraps", "estimate_wilson"]
 
 Rows = Int64[np.ndarray, " row"]
+
+MIN_GROUPS = 5
+"""Fewer groups than that differ by chance more than any draw from them shows."""
 Repeats = Float64[np.ndarray, "resample row"]
 Figures = Float64[np.ndarray, "resample figure"]
 
@@ -91,7 +94,8 @@ def estimate_bootstrap(
         level: confidence, 0..1 without the ends.
 
     Returns:
-        The interval, or None where there are fewer than two rows or groups: one unit says nothing about spread.
+        The interval, or None where there are fewer than two rows, fewer than five groups, or no two resamples with
+        different figures: they say nothing about spread.
 
     Example:
         >>> right = np.array([1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0])
@@ -137,7 +141,8 @@ def estimate_bootstraps(
             takes every figure as one.
 
     Returns:
-        An interval for each figure; None where there are fewer than two rows or groups, or no resample has a figure.
+        An interval for each figure; None where there are fewer than two rows, fewer than five groups, or no two
+        resamples with different figures.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 14.3, without acceleration: it takes
     another measurement for each clip, and moved the coverage by less than two percent in these simulations.
@@ -145,7 +150,7 @@ def estimate_bootstraps(
     unit_of = _number_units(count, groups)
     units = int(unit_of.max(initial=-1)) + 1
     estimates = measure(np.ones((1, count)))[0]
-    if units < 2:
+    if units < (2 if groups is None else MIN_GROUPS):
         return [None] * len(estimates)
     chunk = max(1, _CHUNK_VALUES // count)
     tables = []
@@ -182,7 +187,8 @@ def _correct_bias(
     normal = NormalDist()
     shift = 2 * normal.inv_cdf(min(max(below, 0.5), len(values) - 0.5) / len(values))
     low, high = np.quantile(values, [normal.cdf(shift - half), normal.cdf(shift + half)])
-    return Interval(float(low), float(high), level)
+    # Where no resample differs, the clips are too few to tell, not certain.
+    return Interval(float(low), float(high), level) if high > low else None
 
 
 def _number_units(count: int, groups: Int64[np.ndarray, " rows"] | None) -> Rows:

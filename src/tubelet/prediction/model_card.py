@@ -298,7 +298,7 @@ def _list_doubts(report: Mapping[str, Any]) -> str:
         doubts.append("The epoch that was kept was chosen by these clips: other clips of the kind will do worse.")
     if report["n"] < _FEW_CLIPS:
         doubts.append(f"Much at all: {report['n']} clips are too few.")
-    doubts.extend(_escape(remark) for remark in report.get("remarks", ()))
+    doubts.extend(_escape(_PATH.sub(lambda found: _shorten(found[0]), remark)) for remark in report.get("remarks", ()))
     return "\n".join(f"- {doubt}" for doubt in doubts)
 
 
@@ -339,6 +339,9 @@ def _hide_paths(recipe: Recipe) -> Recipe:
         model=replace(model, weights=_find_start(recipe) if model.weights not in ("", "default") else model.weights),
         loss=replace(loss, teacher=_shorten(loss.teacher)),
     )
+
+
+_PATH = re.compile(r"(?:[A-Za-z]:)?[/\\][^\s,;]*[^\s,;.]")
 
 
 def _shorten(place: str) -> str:

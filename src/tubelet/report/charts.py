@@ -104,6 +104,7 @@ def draw_matrix(matrix: Int64[np.ndarray, "classes classes"], classes: Sequence[
     named = count <= MAX_NAMED
     left, head = (120.0, 22.0) if named else (22.0, 22.0)
     cell = min(44.0, (560.0 - left) / count)
+    inner = max(cell - 1, 0.8 * cell)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     parts = [f'<text x="{left + cell * count / 2:.0f}" y="14" text-anchor="middle">predicted</text>']
     parts.append(
@@ -114,7 +115,7 @@ def draw_matrix(matrix: Int64[np.ndarray, "classes classes"], classes: Sequence[
         says = html.escape(f"{classes[row]} called {classes[column]}: {matrix[row, column]}", quote=True)
         color = "var(--first)" if row == column else "var(--second)"
         parts.append(
-            f'<rect x="{x:.1f}" y="{y:.1f}" width="{cell - 1:.1f}" height="{cell - 1:.1f}" fill="{color}" '
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{inner:.2f}" height="{inner:.2f}" fill="{color}" '
             f'fill-opacity="{0.12 + 0.88 * share:.2f}"><title>{says}</title></rect>'
         )
         if count <= MAX_NUMBERED:
