@@ -41,7 +41,7 @@ MODELS: dict[str, tuple[int, int, dict[str, object]]] = {
     "vivit_nano_factorized_attention": (300, 16, TUBELETS),
     "vivit_nano_factorized_dot_product": (200, 16, TUBELETS),
     "timesformer_nano_divided": (150, 8, {}),
-    "videomae_nano": (280, 16, TUBELETS),
+    "videomae_nano": (150, 16, TUBELETS),
     "i3d_nano": (150, 16, {}),
 }
 

@@ -265,9 +265,10 @@ def choose_method(classifier: Classifier, method: str = "auto", label: str | Non
 
 def _choose_best(model: VideoModel) -> str:
     """Return what did best on clips whose evidence is known: `benchmarks/explanations.py`."""
-    if isinstance(model, TimeSformer) or (isinstance(model, ViViT) and model.config.form != "factorized_dot_product"):
+    is_other = isinstance(model, ViViT) and model.config.form == "factorized_dot_product"
+    if isinstance(model, TimeSformer | VideoMAE | ViViT) and not is_other:
         return "rollout"
-    return "integrated_gradients" if isinstance(model, ViViT | VideoMAE | I3D) else "occlusion"
+    return "integrated_gradients" if isinstance(model, ViViT | I3D) else "occlusion"
 
 
 def _find_class(classifier: Classifier, label: str) -> int:
