@@ -58,7 +58,7 @@ def test_costs_are_those_of_the_model_and_are_measured_here(small_run):
     (entry,) = tubelet.compare([small_run]).entries
     model = tubelet.load(small_run)
     assert entry.cost.parameters == sum(parameter.numel() for parameter in model.model.parameters())
-    assert entry.cost.gmacs == pytest.approx(model.model.count_macs() / 1e9, rel=0.05)
+    assert entry.cost.gmacs == pytest.approx(model.model.count_macs() / 1e9)
     assert entry.cost.frames_per_s == pytest.approx(entry.cost.clips_per_s * 8)
     assert entry.size_mb > 4 * entry.cost.parameters / 1e6
 

@@ -136,7 +136,7 @@ class Comparison:
             figures = (f"{entry.accuracy:.1%}", span, f"{entry.top_k:.1%} (k={entry.k})", f"{entry.macro_f1:.3f}")
             costs = (
                 f"{cost.parameters:,}",
-                f"{cost.gmacs:.3g}",
+                "-" if cost.gmacs is None else f"{cost.gmacs:.3g}",
                 f"{cost.clips_per_s:,.1f}",
                 f"{cost.frames_per_s:,.0f}",
             )

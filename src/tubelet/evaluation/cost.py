@@ -19,8 +19,8 @@ class Cost:
     """State what one model costs."""
 
     parameters: int
-    gmacs: float
-    """Billions of multiply-accumulates for one clip."""
+    gmacs: float | None
+    """Billions of multiply-accumulates for one clip; None where they cannot be counted."""
     clips_per_s: float
     """Prepared clips that are scored in a second, median of five rounds; decoding is no part of it."""
     frames_per_s: float
@@ -47,6 +47,7 @@ def measure_costs(classifiers: Sequence[Classifier], batches: Sequence[Batch]) -
         seconds = statistics.median(own[1:])  # the first one warms up
         frames = batch.clips.shape[0] * batch.clips.shape[1] if batch.lengths is None else int(batch.lengths.sum())
         parameters = sum(parameter.numel() for parameter in classifier.model.parameters())
-        gmacs = count_macs(classifier.model) / 1e9
+        macs = count_macs(classifier.model.config)
+        gmacs = None if macs is None else macs / 1e9
         costs.append(Cost(parameters, gmacs, len(batch.clips) / seconds, frames / seconds))
     return tuple(costs)

@@ -40,7 +40,6 @@ from tubelet.metrics import (
     measure_multilabel,
 )
 from tubelet.models.anatomy import count_macs
-from tubelet.models.contract import build_model
 from tubelet.prediction.load import find_model, find_remote, load
 from tubelet.recipes.recipe import DataRecipe, Recipe
 from tubelet.shapes import Label
@@ -192,7 +191,7 @@ def evaluate(
         n_failed=len(scored.bad),
         split=split,
         views=views,
-        macs=_count_macs(classifier),
+        macs=count_macs(classifier.model.config),
         decoder=decoder,
         precision=str(classifier.dtype).removeprefix("torch."),
         data=manifest.origin,
@@ -281,15 +280,6 @@ def _remark(manifest: Manifest, assigned: Mapping[str, str], split: str) -> tupl
 def _measure(scored: Scored, classifier: Classifier) -> ClassificationMetrics | MultilabelMetrics:
     measure = measure_multilabel if classifier.task == "multilabel" else measure_classification
     return measure(scored.scores, scored.labels, classifier.classes)
-
-
-def _count_macs(classifier: Classifier) -> int | None:
-    """Count the multiply-accumulates of one view by building the model without memory."""
-    try:
-        with torch.device("meta"):
-            return count_macs(build_model(classifier.model.config))
-    except (NotImplementedError, RuntimeError):
-        return None  # a model of the user's own, whose way depends on values: it is measured all the same
 
 
 def _remark_on_size(scored: Scored, groups: Int64[np.ndarray, " sample"] | None) -> list[str]:

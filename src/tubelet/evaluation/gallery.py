@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from tubelet.classifier import Classifier
@@ -14,11 +14,12 @@ from tubelet.data.manifest import Manifest
 from tubelet.evaluation.report import Scored
 from tubelet.explanation.explain import explain_clip
 from tubelet.explanation.pictures import draw_heat
+from tubelet.metrics import THRESHOLD
 from tubelet.report.animation import encode_gif
 from tubelet.transforms.preparation import fit
 from tubelet.video.spec import InputSpec
 
-__all__ = ["Gallery", "choose_clips", "explain_clips", "film_clips"]
+__all__ = ["Gallery", "choose_clips", "explain_clips", "film_clips", "find_right"]
 
 GRID, EXTREMES = 25, 10
 FPS = 5.0
@@ -48,7 +49,7 @@ def choose_clips(scored: Scored) -> Gallery:
     In multi-label tasks a clip is right where every class is on the right side of 0.5; its sureness is that of the
     class that is farthest on the wrong side, or nearest to it.
     """
-    is_right, sureness = _judge(scored)
+    is_right, sureness = find_right(scored), _measure_sureness(scored)
     count = len(scored.labels)
     grid = np.sort(np.random.default_rng(0).choice(count, min(GRID, count), replace=False))
     ranked = np.argsort(-sureness, kind="stable")
@@ -56,12 +57,19 @@ def choose_clips(scored: Scored) -> Gallery:
     return Gallery(tuple(int(place) for place in grid), best, worst)
 
 
-def _judge(scored: Scored) -> tuple[np.ndarray, Float64[np.ndarray, " sample"]]:
+def find_right(scored: Scored) -> Bool[np.ndarray, " sample"]:
+    """Tell which clips were named right; in multi-label tasks, were given all their classes and no other."""
     if scored.labels.ndim == 1:
-        return scored.scores.argmax(1) == scored.labels, scored.scores.max(1)
+        return scored.scores.argmax(1) == scored.labels
+    right: np.ndarray = ((scored.scores > THRESHOLD) == scored.labels).all(1)
+    return right
+
+
+def _measure_sureness(scored: Scored) -> Float64[np.ndarray, " sample"]:
+    if scored.labels.ndim == 1:
+        return scored.scores.max(1)
     against = np.where(scored.labels, 1 - scored.scores, scored.scores).max(1)
-    is_right = against <= 0.5
-    return is_right, np.where(is_right, 1 - against, against)
+    return np.where(find_right(scored), 1 - against, against)
 
 
 def film_clips(

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 
 from tubelet.data.manifest import Manifest
-from tubelet.evaluation.gallery import choose_clips, film_clips
+from tubelet.data.sample import SEPARATOR
+from tubelet.evaluation.gallery import choose_clips, film_clips, find_right
 from tubelet.evaluation.report import SEED, Report, Scored
 from tubelet.metrics import (
+    THRESHOLD,
     BinaryCurve,
     ClassificationMetrics,
     ClassMetrics,
@@ -226,13 +228,11 @@ def _show_explanations(report: Report, scored: Scored, explanations: Mapping[int
 
 
 def _show_clip(film: bytes, place: int, scored: Scored, classes: Sequence[str]) -> Html:
-    scores, label = scored.scores[place], scored.samples[place].label
-    if scored.labels.ndim == 1:
-        best = int(scores.argmax())
-        given, is_right = classes[best], best == scored.labels[place]
-    else:
-        given = ", ".join(classes[index] for index in np.flatnonzero(scores > 0.5).tolist()) or "none"
-        label, is_right = label.replace("|", ", ") or "none", bool(((scores > 0.5) == scored.labels[place]).all())
+    scores, label, is_right = scored.scores[place], scored.samples[place].label, bool(find_right(scored)[place])
+    given = classes[int(scores.argmax())]
+    if scored.labels.ndim == 2:
+        given = ", ".join(classes[index] for index in np.flatnonzero(scores > THRESHOLD).tolist()) or "none"
+        label = label.replace(SEPARATOR, ", ") or "none"
     name = Path(scored.samples[place].name).name
     mark = Html.tag("span", "✓ " if is_right else "✗ ", kind="right" if is_right else "wrong")
     caption = Html.tag("figcaption", mark, f"T: {label} | P: {given} {scores.max():.0%}")

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tubelet.models.contract import VideoModel
+from tubelet.models.card import ModelConfig
+from tubelet.models.contract import VideoModel, build_model
 
 __all__ = ["Part", "count_macs", "list_parts"]
 
@@ -55,15 +56,22 @@ def list_parts(model: VideoModel) -> list[Part]:
     return list(parts.values())
 
 
-def count_macs(model: VideoModel) -> int:
-    """Count the multiply-accumulates of one clip by running the model: products, convolutions, attention.
+def count_macs(config: ModelConfig) -> int | None:
+    """Count the multiply-accumulates of one clip by running a model: products, convolutions, attention.
 
-    Args:
-        model: built under `torch.device("meta")`, or any other.
+    The model is one of its own, on the meta device: the fused attention of CPUs would not be counted.
+
+    Returns:
+        None for a model whose way depends on values, as one of the user's own may.
     """
     counter = FlopCounterMode(display=False)
-    with counter:
-        _run(model)
+    try:
+        with torch.device("meta"):
+            model = build_model(config)
+        with counter:
+            _run(model)
+    except (NotImplementedError, RuntimeError):
+        return None
     return int(counter.get_total_flops()) // 2
 
 

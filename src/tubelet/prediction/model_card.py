@@ -24,9 +24,10 @@ from tubelet.classifier import Classifier
 from tubelet.config import read_config, write_config
 from tubelet.data.assignments import count_assignments
 from tubelet.errors import CheckpointError
+from tubelet.metrics import FEW_CLIPS
 from tubelet.model_folder import CALIBRATION, CALIBRATION_NAME, CONFIG_NAME
 from tubelet.models.anatomy import count_macs
-from tubelet.models.contract import VideoModel, build_model, find_card
+from tubelet.models.contract import find_card
 from tubelet.models.published import find_published
 from tubelet.prediction.input_description import describe_input
 from tubelet.prediction.load import find_remote
@@ -40,7 +41,6 @@ __all__ = ["Background", "read_background", "write_card"]
 _TASK = "video-classification"
 _LONG = 20
 """Classes from which on a list is folded."""
-_FEW_CLIPS = 30
 _REPORT_KEYS = {"data", "decoder", "digest", "interval_over", "metrics", "n", "n_failed", "split", "views"}
 _FIGURES = {
     "top1": ("top-1 accuracy", "accuracy"),
@@ -190,7 +190,7 @@ def _list_results(report: Mapping[str, Any]) -> "list[EvalResult]":
 def _introduce(classifier: Classifier) -> str:
     model = classifier.model
     card = find_card(model.config.name)
-    macs = _count_macs(model)
+    macs = count_macs(model.config)
     question = (
         "tells which of them a clip has, any number of them"
         if classifier.task == "multilabel"
@@ -206,15 +206,6 @@ def _introduce(classifier: Classifier) -> str:
     if not type(model).__module__.startswith("tubelet."):
         text += "\n\nIts code is no part of tubelet: load it with the file that defines it, `--plugin FILE.py`."
     return text
-
-
-def _count_macs(model: VideoModel) -> int | None:
-    """Count without memory; None where a model of somebody's own cannot run without values."""
-    try:
-        with torch.device("meta"):
-            return count_macs(build_model(model.config))
-    except RuntimeError:
-        return None
 
 
 def _say_macs(macs: int) -> str:
@@ -296,7 +287,7 @@ def _list_doubts(report: Mapping[str, Any]) -> str:
     ]
     if report["split"] == "val":
         doubts.append("The epoch that was kept was chosen by these clips: other clips of the kind will do worse.")
-    if report["n"] < _FEW_CLIPS:
+    if report["n"] < FEW_CLIPS:
         doubts.append(f"Much at all: {report['n']} clips are too few.")
     doubts.extend(_escape(_PATH.sub(lambda found: _shorten(found[0]), remark)) for remark in report.get("remarks", ()))
     return "\n".join(f"- {doubt}" for doubt in doubts)
