@@ -59,16 +59,20 @@ def choose_clips(scored: Scored) -> Gallery:
 
 def find_right(scored: Scored) -> Bool[np.ndarray, " sample"]:
     """Tell which clips were named right; in multi-label tasks, were given all their classes and no other."""
-    if scored.labels.ndim == 1:
-        return scored.scores.argmax(1) == scored.labels
-    right: np.ndarray = ((scored.scores > THRESHOLD) == scored.labels).all(1)
+    is_single = scored.labels.ndim == 1
+    right: np.ndarray = (
+        scored.scores.argmax(1) == scored.labels
+        if is_single
+        else ((scored.scores > THRESHOLD) == scored.labels).all(axis=1)
+    )
     return right
 
 
 def _measure_sureness(scored: Scored) -> Float64[np.ndarray, " sample"]:
+    highest: np.ndarray = scored.scores.max(axis=1)
     if scored.labels.ndim == 1:
-        return scored.scores.max(1)
-    against = np.where(scored.labels, 1 - scored.scores, scored.scores).max(1)
+        return highest
+    against: np.ndarray = np.where(scored.labels, 1 - scored.scores, scored.scores).max(axis=1)
     return np.where(find_right(scored), 1 - against, against)
 
 
