@@ -678,7 +678,8 @@ def test_the_hashes_of_both_versions_are_known():
 # Everybody's own
 
 
-def test_people_add_data_sets_of_their_own_with_a_plugin(home, tmp_path):
+def test_people_add_data_sets_of_their_own_with_a_plugin(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(DATASETS, "_things", dict(DATASETS._things))
     make_clip(tmp_path / "clips" / "run" / "a.avi")
     (tmp_path / "missing.csv").write_text("not,ours\n1,2\n")
     plugin = tmp_path / "mine.py"
@@ -689,13 +690,10 @@ def test_people_add_data_sets_of_their_own_with_a_plugin(home, tmp_path):
         "    assert folder.name == 'data' and request.fold == 2\n"
         f"    return {str(tmp_path / 'clips')!r}\n"
     )
-    try:
-        load_plugin(plugin)
-        assert open_data("my-clips", request=Request(fold=2), split_if_missing=False).classes == ("run",)
-        with pytest.raises(ValueError, match="registered already"):
-            register_dataset("my-clips", summary="", classes=1, license="")(lambda folder, request: folder)
-    finally:
-        DATASETS._things.pop("my-clips", None)
+    load_plugin(plugin)
+    assert open_data("my-clips", request=Request(fold=2), split_if_missing=False).classes == ("run",)
+    with pytest.raises(ValueError, match="registered already"):
+        register_dataset("my-clips", summary="", classes=1, license="")(lambda folder, request: folder)
 
 
 def test_every_data_set_says_what_it_is_and_under_which_terms():
