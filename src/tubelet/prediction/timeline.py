@@ -94,10 +94,9 @@ class Timeline:
         _check_merging(smoothing_s, threshold)
         return replace(self, smoothing_s=smoothing_s, threshold=threshold)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Turn into JSON values."""
-        middles = (self.edges_s[:-1] + self.edges_s[1:]) / 2
-        return {
+    def to_dict(self, *, scores: bool = True) -> dict[str, Any]:
+        """Turn into JSON values; `scores` adds those of each window, with the time of its middle."""
+        values = {
             "source": self.source,
             "duration_s": self.duration_s,
             "fps": self.fps,
@@ -107,6 +106,12 @@ class Timeline:
             "smoothing_s": self.smoothing_s,
             "threshold": self.threshold,
             "segments": [segment.to_dict() for segment in self.segments],
+        }
+        if not scores:
+            return values
+        middles = (self.edges_s[:-1] + self.edges_s[1:]) / 2
+        return {
+            **values,
             "classes": list(self.classes),
             "times_s": [round(time_s, 4) for time_s in middles.tolist()],
             "scores": [[round(score, 5) for score in row] for row in self.scores.tolist()],
