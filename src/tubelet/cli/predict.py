@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from tubelet.cli.timeline import TimelineOptions, predict_timelines
+from tubelet.cli.timeline import WHOLE, TimelineOptions, predict_timelines
 
 __all__ = ["AnswerOptions", "predict_sources"]
 
@@ -27,7 +27,7 @@ def predict_sources(
     model: str,
     *sources: str,
     answer: Annotated[AnswerOptions, Parameter(name="*")] = AnswerOptions(),
-    timeline: Annotated[TimelineOptions, Parameter(name="*")] = TimelineOptions(),
+    timeline: Annotated[TimelineOptions, Parameter(name="*")] = WHOLE,
     output: Path | None = None,
     decoder: str = "pyav",
     device: str = "auto",

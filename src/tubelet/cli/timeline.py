@@ -10,7 +10,7 @@ from tubelet.errors import ConfigError, VideoError
 if TYPE_CHECKING:
     from tubelet.classifier import Classifier
 
-__all__ = ["TimelineOptions", "predict_timelines"]
+__all__ = ["WHOLE", "TimelineOptions", "predict_timelines"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class TimelineOptions:
     threshold: float = 0.5
     """Probability below which no class holds: unknown."""
     truth: Path | None = None
-    """Table of what really happens (path, start_s, end_s, label), to measure the timelines by; names the videos, too."""
+    """Table of what really happens (path, start_s, end_s, label), to measure timelines by; names the videos, too."""
     cut: Path | None = None
     """Folder to cut the segments into, as clips, one folder for each class."""
 
@@ -41,7 +41,7 @@ class TimelineOptions:
         Raises:
             ConfigError: options of both.
         """
-        if not self.timeline and self != TimelineOptions():
+        if not self.timeline and self != WHOLE:
             raise ConfigError("--window, --hop, --smoothing, --threshold, --truth and --cut need --timeline - add it.")
         if self.timeline and is_whole:
             raise ConfigError(
@@ -49,6 +49,10 @@ class TimelineOptions:
                 "leave them out."
             )
         return self.timeline
+
+
+WHOLE = TimelineOptions()
+"""No timeline: each video is asked about as a whole."""
 
 
 def predict_timelines(

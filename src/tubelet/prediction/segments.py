@@ -4,12 +4,14 @@
     median      of each class over the windows around: what lasts longer than half of them stays, and its ends stay
                 where they are, while a mean would wash them out
     segments    neighbors of the same best class are one; where its median is below the threshold: unknown
+    cuts        windows across a cut see two things at once and may be sure of neither: what is unknown for less than
+                the length of a window between two classes is shared between them
 
 In a multi-label task each class is a question of its own, answered yes or no at each moment.
 """
 
 import itertools
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +41,7 @@ class Segment:
     end_s: float
     """In seconds, excluded."""
     score: float
-    """Mean probability of the class in the windows whose middle lies in the segment; of "unknown", of the best one."""
+    """Mean smoothed probability of the class in the segment; of "unknown", that of the best class at each moment."""
 
     @property
     def name(self) -> str:
@@ -59,6 +61,7 @@ def find_segments(
     task: Task,
     threshold: float,
     radius: int,
+    window_s: float,
 ) -> tuple[Segment, ...]:
     """Find the segments of a video, in order of time.
 
@@ -69,17 +72,18 @@ def find_segments(
         task: in a multi-label task, segments of several classes may overlap, and there is no "unknown".
         threshold: the probability below which no class holds, 0 to 1.
         radius: windows before and after each one that the median is taken over; 0 smooths nothing.
+        window_s: length of a window.
     """
     smooth = _smooth(scores, radius)
     found: list[Segment] = []
     if task == "multilabel":
         for index in range(len(classes)):
             path = np.where(smooth[:, index] > threshold, index, -1)
-            found += [segment for segment in _merge(path, scores, edges_s, classes) if segment.label is not None]
+            found += [segment for segment in _merge(path, smooth, edges_s, classes) if segment.label is not None]
     else:
         smooth /= np.maximum(smooth.sum(axis=1, keepdims=True), _LEAST_SUM)
         path = np.where(smooth.max(axis=1) < threshold, -1, smooth.argmax(axis=1))
-        found = _merge(path, scores, edges_s, classes)
+        found = _share_gaps(_merge(path, smooth, edges_s, classes), window_s)
     return tuple(sorted(found, key=lambda segment: (segment.start_s, segment.end_s, segment.name)))
 
 
@@ -105,3 +109,18 @@ def _merge(
         score = float((part[:, index] if index >= 0 else part.max(axis=1)).mean())
         segments.append(Segment(label, float(edges_s[first]), float(edges_s[last]), score))
     return segments
+
+
+def _share_gaps(segments: list[Segment], window_s: float) -> list[Segment]:
+    """Let each of two classes have half of what is unknown between them, where that is shorter than a window."""
+    kept = segments[:1]
+    for index in range(1, len(segments)):
+        before, gap, after = kept[-1], segments[index], (segments[index + 1 :] or [None])[0]
+        is_cut = after is not None and gap.label is None and before.label != after.label
+        if is_cut and gap.end_s - gap.start_s < window_s:
+            middle_s = (gap.start_s + gap.end_s) / 2
+            kept[-1] = replace(before, end_s=middle_s)
+            segments[index + 1] = replace(after, start_s=middle_s)
+        else:
+            kept.append(gap)
+    return kept

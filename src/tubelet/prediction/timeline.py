@@ -76,6 +76,7 @@ class Timeline:
             task=self.task,
             threshold=self.threshold,
             radius=round(self.smoothing_s / self.hop_s / 2),
+            window_s=self.window_s,
         )
 
     @property

@@ -101,7 +101,7 @@ def write_timeline(timeline: Timeline, path: str | os.PathLike[str]) -> Path:
 
 
 def write_csv(timelines: Sequence[Timeline], path: str | os.PathLike[str]) -> None:
-    """Write what was found in any number of videos as a table of clips; paths are relative to its folder if below it."""
+    """Write what was found in any number of videos as a table of clips; paths below its folder are relative to it."""
     folder = os.path.join(os.path.abspath(Path(path).parent), "")  # noqa: PTH100, PTH118 - with the separator
     rows = [["path", "start_s", "end_s", "label", "score"]]
     for timeline in timelines:
