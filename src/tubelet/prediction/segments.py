@@ -115,12 +115,12 @@ def _share_gaps(segments: list[Segment], window_s: float) -> list[Segment]:
     """Let each of two classes have half of what is unknown between them, where that is shorter than a window."""
     kept = segments[:1]
     for index in range(1, len(segments)):
-        before, gap, after = kept[-1], segments[index], (segments[index + 1 :] or [None])[0]
-        is_cut = after is not None and gap.label is None and before.label != after.label
-        if is_cut and gap.end_s - gap.start_s < window_s:
-            middle_s = (gap.start_s + gap.end_s) / 2
-            kept[-1] = replace(before, end_s=middle_s)
+        one, after = segments[index], segments[min(index + 1, len(segments) - 1)]
+        is_gap = one.label is None and after is not one and kept[-1].label != after.label
+        if is_gap and one.end_s - one.start_s < window_s:
+            middle_s = (one.start_s + one.end_s) / 2
+            kept[-1] = replace(kept[-1], end_s=middle_s)
             segments[index + 1] = replace(after, start_s=middle_s)
         else:
-            kept.append(gap)
+            kept.append(one)
     return kept

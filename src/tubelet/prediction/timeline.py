@@ -10,7 +10,7 @@ Only the frames of windows that are not scored yet are in memory, at the model's
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -163,7 +163,7 @@ def predict_timeline(
     spec = classifier.input_spec
     if spec.kind == "features":
         raise DataError("cannot make a timeline - the model takes features, not pixels - load a model of pixels.")
-    _check_lengths(window_s=window_s, hop_s=hop_s, batch=batch)
+    _check_lengths({"window_s": window_s, "hop_s": hop_s, "batch": batch})
     with Video(source, decoder=decoder, volume=spec.volume) as video:
         check_channels(video, spec)
         info, times_s = video.info, video.times_s
@@ -198,7 +198,7 @@ class _Windows(NamedTuple):
     frames: Int64[np.ndarray, "window frames"]
 
 
-def _check_lengths(**lengths: float | None) -> None:
+def _check_lengths(lengths: Mapping[str, float | int | None]) -> None:
     for name, value in lengths.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             raise ConfigError(f"{name} of a timeline must be above 0 - found {value} - give a positive number.")
