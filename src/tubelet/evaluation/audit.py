@@ -20,7 +20,7 @@ from tubelet.classifier import Classifier
 from tubelet.data.dataset import BadSample
 from tubelet.data.loader import LoaderOptions
 from tubelet.data.manifest import Manifest
-from tubelet.errors import ConfigError
+from tubelet.errors import ConfigError, name_nearest
 from tubelet.evaluation.evaluate import number_groups
 from tubelet.evaluation.opening import open_split
 from tubelet.evaluation.orders import score_orders
@@ -222,6 +222,10 @@ def _check_request(classifier: Classifier, partners: Mapping[str, str] | None) -
     strangers = sorted(set(classifier.classes) - set(partners)) if partners else []
     if strangers:
         raise ConfigError(f"cannot audit with these partners - '{strangers[0]}' has none - name one for every class.")
+    unknown = sorted(set(partners.values()) - set(classifier.classes)) if partners else []
+    if unknown:
+        near = name_nearest(unknown[0], classifier.classes)
+        raise ConfigError(f"cannot audit with these partners - '{unknown[0]}' is no class of the model{near or '.'}")
 
 
 Answers = Mapping[str, Int64[np.ndarray, " clip"]]
