@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tubelet.errors import ConfigError, VideoError
 
 if TYPE_CHECKING:
-    from tubelet.classifier import Classifier
+    from tubelet.scorer import Scorer
 
 __all__ = ["WHOLE", "TimelineOptions", "predict_timelines"]
 
@@ -56,7 +56,7 @@ WHOLE = TimelineOptions()
 
 
 def predict_timelines(
-    classifier: "Classifier",
+    classifier: "Scorer",
     sources: Sequence[str],
     options: TimelineOptions,
     output: Path | None,

@@ -20,10 +20,10 @@ import torch
 from jaxtyping import Float32, Float64, Int64, UInt8
 from torch import Tensor
 
-from tubelet.classifier import Classifier
 from tubelet.data.dataset import check_channels
 from tubelet.errors import ConfigError, DataError
 from tubelet.prediction.segments import Segment, find_segments
+from tubelet.scorer import Scorer
 from tubelet.shapes import Task
 from tubelet.transforms.preparation import fit
 from tubelet.video.clip import VideoInfo
@@ -120,7 +120,7 @@ class Timeline:
 
 
 def predict_timeline(
-    classifier: Classifier,
+    classifier: Scorer,
     source: Source,
     *,
     window_s: float | None = None,
@@ -253,7 +253,7 @@ def _find_edges(
 
 
 def _score(
-    classifier: Classifier,
+    classifier: Scorer,
     video: Video,
     rows: Int64[np.ndarray, "window frames"],
     batch: int,
@@ -262,7 +262,7 @@ def _score(
     scores = np.empty((len(rows), len(classifier.classes)), np.float32)
     done = 0
     for clips in _gather(video, rows, classifier.input_spec, batch):
-        found = classifier.compute_probabilities(classifier.infer(clips).logits).cpu().numpy()
+        found = classifier.score(clips).cpu().numpy()
         scores[done : done + len(found)] = found
         done += len(found)
         if on_step is not None:
