@@ -11,9 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from long_videos import write_long_videos
-
 import tubelet
+from long_videos import write_long_videos
 from tubelet.evaluation.timelines import evaluate_timelines, read_truth
 from tubelet.prediction.timeline import predict_timeline
 
