@@ -37,8 +37,14 @@ def test_what_is_below_the_threshold_is_unknown_unless_it_is_no_longer_than_a_cu
     assert segment("aabb", threshold=0.95) == [("unknown", 0, 4)]
 
 
-def test_classes_that_take_turns_are_unknown_not_the_one_that_happens_to_be_least_rare():
-    assert segment("abcdabcdabcdabcd", radius=3, sure=0.99) == [("unknown", 0, 16)]
+def test_classes_that_take_turns_are_unknown_not_the_one_that_is_always_a_little_likely():
+    scores = np.zeros((16, 5), np.float32)
+    scores[:, 4] = 0.03
+    scores[np.arange(16), np.arange(16) % 4] = 0.97
+    found = find_segments(
+        scores, np.arange(17.0), tuple("abcdz"), task="classification", threshold=0.5, radius=3, window_s=1.0
+    )
+    assert [(one.label, one.start_s, one.end_s) for one in found] == [(None, 0, 16)]
 
 
 def test_in_a_multi_label_task_classes_overlap_and_nothing_is_unknown():
