@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tubelet.evaluation.compare import compare as compare
     from tubelet.evaluation.evaluate import evaluate as evaluate
     from tubelet.explanation.explain import explain as explain
+    from tubelet.exporting.export import export as export
     from tubelet.models import create_model as create_model
     from tubelet.models import list_models as list_models
     from tubelet.models import load_weights as load_weights
@@ -46,6 +47,7 @@ _HOMES = {
     "create_model": "tubelet.models",
     "evaluate": "tubelet.evaluation.evaluate",
     "explain": "tubelet.explanation.explain",
+    "export": "tubelet.exporting.export",
     "list_models": "tubelet.models",
     "load": "tubelet.prediction.load",
     "load_weights": "tubelet.models",
@@ -67,6 +69,7 @@ __all__ = [
     "create_model",
     "evaluate",
     "explain",
+    "export",
     "list_models",
     "load",
     "load_weights",

@@ -20,6 +20,7 @@ from tubelet.cli.data import data_app
 from tubelet.cli.doctor import report_doctor
 from tubelet.cli.evaluate import evaluate_model
 from tubelet.cli.explain import explain_source
+from tubelet.cli.export import export_model
 from tubelet.cli.launching import launch, take_devices
 from tubelet.cli.models import show_models, weights_app
 from tubelet.cli.predict import predict_sources
@@ -54,6 +55,7 @@ app.command(compare_runs, name="compare")
 app.command(calibrate_model, name="calibrate")
 app.command(predict_sources, name="predict")
 app.command(explain_source, name="explain")
+app.command(export_model, name="export")
 app.command(push_model, name="push")
 app.command(show_models, name="models")
 app.command(weights_app)

@@ -14,6 +14,7 @@ def predict_sources(
     output: Path | None = None,
     decoder: str = "pyav",
     device: str = "auto",
+    trust_export: bool = False,
     json: bool = False,
 ) -> int:
     """Classify files, folders or patterns; exit status 1 where some could not be read, after all others.
@@ -21,7 +22,8 @@ def predict_sources(
     Parameters
     ----------
     model: str
-        Run, model folder, folder of transformers, hf://owner/repo, or published weights: videomae_base.kinetics400.
+        Run, model folder, folder of transformers, hf://owner/repo, published weights: videomae_base.kinetics400; or an
+        exported file: mine.onnx, mine_openvino, mine.pt2.
     sources: str
         Videos, GIFs, folders of images, folders of videos, glob patterns.
     top: int
@@ -36,6 +38,8 @@ def predict_sources(
         pyav, torchcodec or decord.
     device: str
         auto, cpu, cuda, cuda:1 or mps.
+    trust_export: bool
+        Run a .pt2 file, which is code of whoever made it.
     json: bool
         Print one JSON object a line: source, label, score, scores, labels, task, label_set, distance, is_unknown; or
         source, error {code, message}.
@@ -44,6 +48,6 @@ def predict_sources(
     from tubelet.prediction.load import load
     from tubelet.prediction.predict import predict
 
-    classifier = load(model, device=device)
+    classifier = load(model, device=device, trust_export=trust_export)
     outcomes = predict(classifier, sources, views=clips, decoder=decoder, coverage=coverage)
     return print_predictions(outcomes, classifier, top=top, output=output, as_json=json, coverage=coverage)

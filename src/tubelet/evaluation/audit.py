@@ -27,7 +27,7 @@ from tubelet.evaluation.orders import score_orders
 from tubelet.evaluation.report import Scored
 from tubelet.evaluation.verdict import WORDS, Change, Verdict, decide, estimate_change, estimate_class_change
 from tubelet.metrics import Interval, estimate_bootstrap, estimate_wilson
-from tubelet.prediction.load import load
+from tubelet.prediction.load import load_classifier
 from tubelet.report.intervals import Bar, Panel, draw_intervals
 
 __all__ = ["ClassAudit", "TimeAudit", "audit"]
@@ -186,7 +186,7 @@ def audit(
     Cost: clips are decoded once and scored five times, seven where they are one stretch of a video.
     """
     started = time.perf_counter()
-    classifier = model if isinstance(model, Classifier) else load(model, device=device)
+    classifier = model if isinstance(model, Classifier) else load_classifier(model, device=device)
     _check_request(classifier, partners)
     manifest, remarks = (data, ()) if isinstance(data, Manifest) else open_clips(model, data, split)
     check_kind(manifest, classifier.input_spec)

@@ -18,7 +18,7 @@ from tubelet.data.sample import Sample
 from tubelet.errors import CheckpointError, DataError
 from tubelet.evaluation.evaluate import open_clips, prepare_evaluation
 from tubelet.model_folder import hash_weights, replace_calibration
-from tubelet.prediction.load import find_model, find_remote, load
+from tubelet.prediction.load import find_model, find_remote, load_classifier
 
 __all__ = ["calibrate", "fit_calibration"]
 
@@ -70,7 +70,7 @@ def calibrate(
             "weights - save it first: tubelet.load(...).save(FOLDER)."
         )
     folder = find_model(model).resolve()
-    classifier = load(folder, device=device)
+    classifier = load_classifier(folder, device=device)
     manifest = data if isinstance(data, Manifest) else open_clips(model, data, split)[0]
     options = LoaderOptions(batch=16, workers=workers, decoder=decoder)
     found = fit_calibration(classifier, manifest, split=split, options=options, on_step=on_step)

@@ -40,7 +40,7 @@ from tubelet.metrics import (
     measure_multilabel,
 )
 from tubelet.models.anatomy import count_macs
-from tubelet.prediction.load import find_model, find_remote, load
+from tubelet.prediction.load import find_model, find_remote, load_classifier
 from tubelet.recipes.recipe import DataRecipe, Recipe
 from tubelet.shapes import Label
 from tubelet.transforms.preparation import fit, fit_features
@@ -169,7 +169,7 @@ def evaluate(
     """
     started = time.perf_counter()
     views, output = as_views(views), output if output is None or isinstance(output, Output) else Output(output)
-    classifier = model if isinstance(model, Classifier) else load(model, device=device)
+    classifier = model if isinstance(model, Classifier) else load_classifier(model, device=device)
     manifest, remarks = (data, ()) if isinstance(data, Manifest) else open_clips(model, data, split)
     samples = _select(manifest, split)
     check_kind(manifest, classifier.input_spec)
