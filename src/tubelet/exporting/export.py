@@ -25,7 +25,7 @@ __all__ = ["TOLERANCE", "Exported", "export"]
 
 TOLERANCE = 1e-4
 """Largest difference of a probability that is let pass: far above what another order of sums makes."""
-CLIPS = 6
+CLIPS = 4
 
 
 @dataclass(frozen=True)

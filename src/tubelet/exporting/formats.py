@@ -14,6 +14,7 @@ from tubelet import files
 from tubelet.classifier import Classifier
 from tubelet.errors import MissingExtra
 from tubelet.exporting.graph import trace
+from tubelet.exporting.quantization import quantize
 from tubelet.runtime import CONTRACT, IR_NAME, Contract
 
 __all__ = ["ENDINGS", "Format", "write_format"]
@@ -42,9 +43,11 @@ def write_format(form: Format, classifier: Classifier, contract: Contract, folde
 def _write_onnx(classifier: Classifier, contract: Contract, path: Path) -> None:
     with _needing("export"):
         import onnx
+        import onnxruntime  # noqa: F401 - so that it is missed before the work
         import onnxscript  # noqa: F401 - torch's exporter wants it and says so less clearly
+    is_int8 = contract.precision == "int8"
     program = torch.onnx.export(
-        trace(classifier),
+        trace(classifier, fuse_attention=is_int8),
         dynamo=True,
         opset_version=OPSET,
         input_names=["clips"],
@@ -54,7 +57,7 @@ def _write_onnx(classifier: Classifier, contract: Contract, path: Path) -> None:
     assert program is not None
     size = program.model_proto.graph.input[0].type.tensor_type.shape.dim[0]
     program.rename_axes({size.dim_param: "batch"})
-    model = program.model_proto
+    model = quantize(program.model_proto) if is_int8 else program.model_proto
     model.metadata_props.add(key=CONTRACT, value=contract.to_json())
     onnx.save(model, path)
 

@@ -1,6 +1,7 @@
 """Join everything between fitted pixels and answers to one graph that exports."""
 
 import copy
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -27,8 +28,8 @@ class ExportGraph(nn.Module):
         spec = classifier.input_spec
         self.model = copy.deepcopy(classifier.model).cpu().float().eval().requires_grad_(False)
         self.differences = spec.differences
-        mean = torch.tensor(spec.mean * (spec.channels // len(spec.mean)))
-        std = torch.tensor(spec.std * (spec.channels // len(spec.std)))
+        mean = torch.tensor(spec.mean).reshape(-1, 1, 1, 1)
+        std = torch.tensor(spec.std).reshape(-1, 1, 1, 1)
         self.register_buffer("scale", 1 / (255 * std))
         self.register_buffer("shift", mean / std)
 
@@ -43,18 +44,53 @@ class ExportGraph(nn.Module):
         self, clips: UInt8[Tensor, "batch time height width channel"]
     ) -> Float32[Tensor, "batch channel2 time height width"]:
         """Do what `tubelet.transforms.preparation.normalize` does."""
-        scaled = clips.float() * self.scale
+        # Axes are moved while a number is one byte.
+        scaled = rearrange(clips, "b t h w c -> b c t h w").float() * self.scale
         parts = [] if self.differences == "only" else [scaled - self.shift]
         if self.differences != "none":
-            changes = (scaled[:, 1:] - scaled[:, :-1]) * DIFFERENCE_GAIN
-            parts.append(torch.cat([torch.zeros_like(scaled[:, :1]), changes], dim=1))
-        return rearrange(torch.cat(parts, dim=-1), "b t h w c -> b c t h w").contiguous()
+            changes = (scaled[:, :, 1:] - scaled[:, :, :-1]) * DIFFERENCE_GAIN
+            parts.append(torch.cat([torch.zeros_like(scaled[:, :, :1]), changes], dim=2))
+        return torch.cat(parts, dim=1)
 
 
-def trace(classifier: Classifier) -> torch.export.ExportedProgram:
-    """Trace a classifier into a graph whose batch is free and whose clips are of the contract's size."""
+def trace(classifier: Classifier, *, fuse_attention: bool = False) -> torch.export.ExportedProgram:
+    """Trace a classifier into a graph whose batch is free and whose clips are of the contract's size.
+
+    Args:
+        classifier: what is traced.
+        fuse_attention: put ONNX Runtime's own operator where attention is computed. It never keeps the matrix of
+            weights, and no other program knows it.
+    """
     spec = classifier.input_spec
     clips = torch.zeros((2, spec.frames, spec.height, spec.width, spec.channels), dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1)
     with torch.no_grad():
-        return torch.export.export(ExportGraph(classifier), (clips,), dynamic_shapes={"clips": {0: batch}})
+        program: torch.export.ExportedProgram = torch.export.export(
+            ExportGraph(classifier), (clips,), dynamic_shapes={"clips": {0: batch}}
+        )
+        if fuse_attention:
+            program = program.run_decompositions({torch.ops.aten.scaled_dot_product_attention.default: _fuse})
+    return program
+
+
+def _fuse(
+    query: Float32[Tensor, "row heads seeing d"],
+    key: Float32[Tensor, "row heads token d"],
+    value: Float32[Tensor, "row heads token d"],
+    *masks: Any,
+    **options: Any,
+) -> Float32[Tensor, "row heads seeing d"]:
+    """Stand for attention without masks by `MultiHeadAttention` of ONNX Runtime."""
+    if any(masks) or any(options.values()):
+        return NotImplemented  # stays as it is
+    heads = query.shape[1]
+    parts = [rearrange(part, "r heads n d -> r n (heads d)") for part in (query, key, value)]
+    mixed = torch.onnx.ops.symbolic(
+        "com.microsoft::MultiHeadAttention",
+        parts,
+        attrs={"num_heads": heads},
+        dtype=query.dtype,
+        shape=parts[0].shape,
+        version=1,
+    )
+    return rearrange(mixed, "r n (heads d) -> r heads n d", heads=heads)
