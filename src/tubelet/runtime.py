@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ IR_NAME = "model.xml"
 """The file of an OpenVINO folder that names the others."""
 FORMAT = 1
 
+E = TypeVar("E", bound="ExportedModel")
 Run = Callable[[UInt8[Tensor, "batch time height width channel"]], tuple[Tensor, Tensor]]
 """Turn clips into logits and features."""
 Opened = tuple[Run, "Contract", torch.device]
@@ -122,7 +123,8 @@ class Contract:
 
 def is_exported(path: str | os.PathLike[str]) -> bool:
     """Tell by its name whether a path is an exported file or folder that `ExportedModel.read` reads."""
-    return Path(path).suffix.lower() in _READERS or (Path(path) / IR_NAME).is_file()
+    # Not pathlib's: it raises at names that the system refuses.
+    return Path(path).suffix.lower() in _READERS or os.path.isfile(Path(path) / IR_NAME)  # noqa: PTH113
 
 
 class ExportedModel(Scorer):
@@ -155,7 +157,7 @@ class ExportedModel(Scorer):
         return self._device
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], *, device: str = "auto", trust: bool = False) -> Self:
+    def read(cls: type[E], path: str | os.PathLike[str], *, device: str = "auto", trust: bool = False) -> E:
         """Open a file that `tubelet.export` wrote.
 
         Args:

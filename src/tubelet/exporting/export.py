@@ -80,7 +80,7 @@ def export(
             f"cannot export {classifier.name} - it takes features of frames, and exported files take pixels - "
             "export the network that computes the features, and run this one with tubelet."
         )
-    test = choose_clips(classifier.input_spec, CLIPS, clips, _find_run(model))
+    probe = choose_clips(classifier.input_spec, CLIPS, clips, _find_run(model))
     contract = Contract(
         model=classifier.model.config.to_dict(),
         input_spec=classifier.input_spec,
@@ -92,7 +92,7 @@ def export(
     )
     with tempfile.TemporaryDirectory() as folder:
         written = write_format(form, classifier, contract, Path(folder), place.name.removesuffix(ENDINGS[form]))
-        parity = compare(classifier, _open(written, form), test)
+        parity = compare(classifier, _open(written, form), probe)
         if not int8:
             _check(parity, form)
         return Exported(place, form, contract.precision, _move(written, place), parity)
@@ -122,7 +122,7 @@ def _choose_place(
 
 def _name(source: str) -> str:
     """Name a file after the run, the folder or the repository that its model comes from."""
-    path = Path(source.removeprefix("hf://").rstrip("/"))
+    path = Path(source.removeprefix("hf://")).absolute()
     path = path.parent if path.name in ("model.safetensors", "config.json") else path
     return (path.parent.name or path.name) if path.name == "model" else path.name.partition("@")[0]
 

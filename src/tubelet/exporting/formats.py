@@ -12,7 +12,7 @@ import torch
 
 from tubelet import files
 from tubelet.classifier import Classifier
-from tubelet.errors import MissingExtra
+from tubelet.errors import ConfigError, MissingExtra
 from tubelet.exporting.graph import trace
 from tubelet.exporting.quantization import quantize
 from tubelet.runtime import CONTRACT, IR_NAME, Contract
@@ -28,11 +28,16 @@ OPSET = 20
 """Of ONNX: the first with an operator for GELU (May 2023); ONNX Runtime since 1.17 and TensorRT since 10 read it."""
 
 
+_ONNX_BYTES = 2**31 - 2**24
+"""What a protocol buffer holds, less some room for the graph and the contract."""
+
+
 def write_format(form: Format, classifier: Classifier, contract: Contract, folder: Path, stem: str) -> Path:
     """Write a model into an empty folder, and return the file or folder to be opened.
 
     Raises:
         MissingExtra: what writes the format is not installed.
+        ConfigError: the format does not hold such a model, or int8 would change little of it.
     """
     path = folder / f"{stem}{ENDINGS[form]}"
     with _quiet():
@@ -45,6 +50,7 @@ def _write_onnx(classifier: Classifier, contract: Contract, path: Path) -> None:
         import onnx
         import onnxruntime  # noqa: F401 - so that it is missed before the work
         import onnxscript  # noqa: F401 - torch's exporter wants it and says so less clearly
+    _check_size(classifier)
     is_int8 = contract.precision == "int8"
     program = torch.onnx.export(
         trace(classifier, fuse_attention=is_int8),
@@ -60,6 +66,15 @@ def _write_onnx(classifier: Classifier, contract: Contract, path: Path) -> None:
     model = quantize(program.model_proto) if is_int8 else program.model_proto
     model.metadata_props.add(key=CONTRACT, value=contract.to_json())
     onnx.save(model, path)
+
+
+def _check_size(classifier: Classifier) -> None:
+    size_bytes = 4 * sum(tensor.numel() for tensor in classifier.model.state_dict().values())
+    if size_bytes > _ONNX_BYTES:
+        raise ConfigError(
+            f"cannot export {classifier.name} to one ONNX file - its weights have {size_bytes / 1e9:.1f} GB, such a "
+            f"file holds {_ONNX_BYTES / 1e9:.1f} - choose the format torch."
+        )
 
 
 def _write_program(classifier: Classifier, contract: Contract, path: Path) -> None:

@@ -26,7 +26,7 @@ from tubelet.video.spec import InputSpec
 from tubelet.video.synthetic import draw_clip
 from tubelet.video.synthetic.worlds import MOTIONS
 
-__all__ = ["BATCHES", "Parity", "TestClips", "choose_clips", "compare"]
+__all__ = ["BATCHES", "Parity", "Probe", "choose_clips", "compare"]
 
 BATCHES = (1, 3)
 """Sizes of the batches that are compared: a file with a fixed batch would fail with one of them."""
@@ -51,23 +51,23 @@ class Parity:
 
 
 @dataclass(frozen=True, eq=False)
-class TestClips:
+class Probe:
     """Hold clips to compare answers on, and say where they came from."""
 
     clips: UInt8[Tensor, "batch time height width channel"]
     origin: str
 
 
-def compare(model: Scorer, exported: Scorer, test: TestClips) -> Parity:
+def compare(model: Scorer, exported: Scorer, probe: Probe) -> Parity:
     """Ask both about the same clips, in batches of 1 and of 3."""
     differences, same = [], []
     for size in BATCHES:
-        for start in range(0, len(test.clips), size):
-            clips = test.clips[start : start + size]
+        for start in range(0, len(probe.clips), size):
+            clips = probe.clips[start : start + size]
             wanted, found = model.score(clips).cpu(), exported.score(clips).cpu()
             differences.append(float((wanted - found).abs().max()))
             same += (_answer(wanted, model) == _answer(found, model)).all(dim=1).tolist()
-    return Parity(len(test.clips), test.origin, max(differences), sum(same) / len(same))
+    return Parity(len(probe.clips), probe.origin, max(differences), sum(same) / len(same))
 
 
 def _answer(scores: Float32[Tensor, "batch classes"], model: Scorer) -> Tensor:
@@ -76,7 +76,7 @@ def _answer(scores: Float32[Tensor, "batch classes"], model: Scorer) -> Tensor:
 
 def choose_clips(
     spec: InputSpec, count: int, files: Sequence[str | os.PathLike[str]] = (), run: Path | None = None
-) -> TestClips:
+) -> Probe:
     """Take clips from files, else from the data set that a run was trained on, else draw moving shapes.
 
     Args:
@@ -89,16 +89,16 @@ def choose_clips(
         VideoError: a file cannot be read.
     """
     if files:
-        return TestClips(torch.stack([_read(Video(path, volume=spec.volume), spec) for path in files]), _count(files))
+        return Probe(torch.stack([_read(Video(path, volume=spec.volume), spec) for path in files]), _count(files))
     found = _read_dataset(spec, count, run) if run is not None else None
-    return found or TestClips(_draw(spec, count), f"{count} drawn clips of moving-shapes; name videos for real ones")
+    return found or Probe(_draw(spec, count), f"{count} drawn clips of moving-shapes; name videos for real ones")
 
 
 def _count(paths: Sequence[object]) -> str:
     return f"{len(paths)} video{'s' if len(paths) > 1 else ''} that you named"
 
 
-def _read_dataset(spec: InputSpec, count: int, run: Path) -> TestClips | None:
+def _read_dataset(spec: InputSpec, count: int, run: Path) -> Probe | None:
     """Read clips spread over the data set of a run; None where it is no longer there."""
     try:
         data = read_config(run / "config.yaml", Recipe).data
@@ -109,7 +109,7 @@ def _read_dataset(spec: InputSpec, count: int, run: Path) -> TestClips | None:
         clips = torch.stack([_read_sample(sample, spec) for sample in chosen])
     except (TubeletError, OSError):
         return None
-    return TestClips(clips, f"{len(chosen)} clips of {manifest.origin}")
+    return Probe(clips, f"{len(chosen)} clips of {manifest.origin}")
 
 
 def _read_sample(sample: Sample, spec: InputSpec) -> UInt8[Tensor, "time height width channel"]:
