@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -21,7 +21,7 @@ from tubelet.prediction.load import find_model, find_remote, load_classifier
 from tubelet.runtime import Contract, ExportedModel
 from tubelet.scorer import Scorer
 
-__all__ = ["TOLERANCE", "Exported", "export"]
+__all__ = ["TOLERANCE", "Exported", "describe", "export"]
 
 TOLERANCE = 1e-4
 """Largest difference of a probability that is let pass: far above what another order of sums makes."""
@@ -81,21 +81,26 @@ def export(
             "export the network that computes the features, and run this one with tubelet."
         )
     probe = choose_clips(classifier.input_spec, CLIPS, clips, _find_run(model))
-    contract = Contract(
-        model=classifier.model.config.to_dict(),
-        input_spec=classifier.input_spec,
-        classes=classifier.classes,
-        task=classifier.task,
-        weights=hash_weights(classifier.model),
-        precision="int8" if int8 else "float32",
-        calibration=classifier.calibration,
-    )
+    contract = describe(classifier, "int8" if int8 else "float32")
     with tempfile.TemporaryDirectory() as folder:
         written = write_format(form, classifier, contract, Path(folder), place.name.removesuffix(ENDINGS[form]))
         parity = compare(classifier, _open(written, form), probe)
         if not int8:
             _check(parity, form)
         return Exported(place, form, contract.precision, _move(written, place), parity)
+
+
+def describe(classifier: Classifier, precision: Literal["float32", "int8"] = "float32") -> Contract:
+    """State what a file made of a classifier takes, and what its answers mean."""
+    return Contract(
+        model=classifier.model.config.to_dict(),
+        input_spec=classifier.input_spec,
+        classes=classifier.classes,
+        task=classifier.task,
+        weights=hash_weights(classifier.model),
+        precision=precision,
+        calibration=classifier.calibration,
+    )
 
 
 def _choose_place(

@@ -9,6 +9,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
 from tubelet.classifier import Classifier
+from tubelet.errors import ConfigError
 from tubelet.transforms.preparation import DIFFERENCE_GAIN
 
 __all__ = ["ExportGraph", "trace"]
@@ -81,8 +82,11 @@ def _fuse(
     **options: Any,
 ) -> Float32[Tensor, "row heads seeing d"]:
     """Stand for attention without masks by `MultiHeadAttention` of ONNX Runtime."""
-    if any(masks) or any(options.values()):
-        return NotImplemented  # stays as it is
+    if masks or options:
+        raise ConfigError(
+            f"cannot export in int8 - the model's attention has {len(masks)} masks and the options {sorted(options)}, "
+            "none are known here - leave int8 out."
+        )
     heads = query.shape[1]
     parts = [rearrange(part, "r heads n d -> r n (heads d)") for part in (query, key, value)]
     mixed = torch.onnx.ops.symbolic(
@@ -93,4 +97,5 @@ def _fuse(
         shape=parts[0].shape,
         version=1,
     )
-    return rearrange(mixed, "r n (heads d) -> r heads n d", heads=heads)
+    fused: Tensor = rearrange(mixed, "r n (heads d) -> r heads n d", heads=heads)
+    return fused
