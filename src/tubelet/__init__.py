@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tubelet.evaluation.compare import compare as compare
     from tubelet.evaluation.evaluate import evaluate as evaluate
     from tubelet.explanation.explain import explain as explain
+    from tubelet.exporting.export import export as export
     from tubelet.models import create_model as create_model
     from tubelet.models import list_models as list_models
     from tubelet.models import load_weights as load_weights
@@ -49,6 +50,7 @@ _HOMES = {
     "embed": "tubelet.teaching.embeddings",
     "evaluate": "tubelet.evaluation.evaluate",
     "explain": "tubelet.explanation.explain",
+    "export": "tubelet.exporting.export",
     "list_models": "tubelet.models",
     "load": "tubelet.prediction.load",
     "load_weights": "tubelet.models",
@@ -72,6 +74,7 @@ __all__ = [
     "embed",
     "evaluate",
     "explain",
+    "export",
     "list_models",
     "load",
     "load_weights",

@@ -21,6 +21,7 @@ from tubelet.cli.doctor import report_doctor
 from tubelet.cli.embed import embed_clips
 from tubelet.cli.evaluate import evaluate_model
 from tubelet.cli.explain import explain_source
+from tubelet.cli.export import export_model
 from tubelet.cli.launching import launch, take_devices
 from tubelet.cli.models import show_models, weights_app
 from tubelet.cli.predict import predict_sources
@@ -56,6 +57,7 @@ app.command(compare_runs, name="compare")
 app.command(calibrate_model, name="calibrate")
 app.command(predict_sources, name="predict")
 app.command(explain_source, name="explain")
+app.command(export_model, name="export")
 app.command(embed_clips, name="embed")
 app.command(teach_model, name="teach")
 app.command(push_model, name="push")

@@ -31,6 +31,7 @@ def predict_sources(
     output: Path | None = None,
     decoder: str = "pyav",
     device: str = "auto",
+    trust_export: bool = False,
     json: bool = False,
 ) -> int:
     """Classify files, folders or patterns; exit status 1 where some could not be read, after all others.
@@ -38,7 +39,8 @@ def predict_sources(
     Parameters
     ----------
     model: str
-        Run, model folder, folder of transformers, hf://owner/repo, or published weights: videomae_base.kinetics400.
+        Run, model folder, folder of transformers, hf://owner/repo, published weights: videomae_base.kinetics400; or an
+        exported file: mine.onnx, mine_openvino, mine.pt2.
     sources: str
         Videos, GIFs, folders of images, folders of videos, glob patterns.
     output: Path
@@ -48,6 +50,8 @@ def predict_sources(
         pyav, torchcodec or decord.
     device: str
         auto, cpu, cuda, cuda:1 or mps.
+    trust_export: bool
+        Run a .pt2 file, which is code of whoever made it.
     json: bool
         Print one JSON object a line: source, label, score, scores, labels, task, label_set, distance, is_unknown; or
         source, error {code, message}.
@@ -56,9 +60,10 @@ def predict_sources(
     from tubelet.prediction.load import load
     from tubelet.prediction.predict import predict
 
-    if timeline.is_asked(answer != AnswerOptions()):
-        return predict_timelines(load(model, device=device), sources, timeline, output, decoder=decoder, as_json=json)
-    classifier = load(model, device=device)
+    is_timeline = timeline.is_asked(answer != AnswerOptions())
+    classifier = load(model, device=device, trust_export=trust_export)
+    if is_timeline:
+        return predict_timelines(classifier, sources, timeline, output, decoder=decoder, as_json=json)
     outcomes = predict(classifier, sources, views=answer.clips, decoder=decoder, coverage=answer.coverage)
     return print_predictions(
         outcomes, classifier, top=answer.top, output=output, as_json=json, coverage=answer.coverage
