@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tubelet.prediction.load import load as load
     from tubelet.prediction.predict import predict as predict
     from tubelet.recipes.recipe import Recipe as Recipe
+    from tubelet.serving.serve import serve as serve
     from tubelet.training.pretraining import pretrain as pretrain
     from tubelet.training.train import train as train
     from tubelet.video.clip import Clip as Clip
@@ -51,6 +52,7 @@ _HOMES = {
     "load_weights": "tubelet.models",
     "predict": "tubelet.prediction.predict",
     "pretrain": "tubelet.training.pretraining",
+    "serve": "tubelet.serving.serve",
     "train": "tubelet.training.train",
 }
 
@@ -72,6 +74,7 @@ __all__ = [
     "load_weights",
     "predict",
     "pretrain",
+    "serve",
     "train",
 ]
 
