@@ -1,8 +1,5 @@
 """Say what can be asked, and where: the routes of the server."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from importlib.resources import files
 from tempfile import SpooledTemporaryFile
 from typing import Annotated, BinaryIO, cast
@@ -29,6 +26,7 @@ _PAGE = {
     "index.html": "text/html",
     "docs.html": "text/html",
     "page.css": "text/css",
+    "asking.js": "text/javascript",
     "page.js": "text/javascript",
     "docs.js": "text/javascript",
 }
@@ -68,18 +66,12 @@ def make_app(service: Service, access: Access) -> FastAPI:
         access: who may ask.
     """
 
-    @asynccontextmanager
-    async def live(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await asyncio.to_thread(service.close)
-
     app = FastAPI(
         title="tubelet",
         version=__version__,
         summary="What is in this video?",
         docs_url=None,  # FastAPI's page loads its script from another host; ours is at /docs
         redoc_url=None,
-        lifespan=live,
     )
     options = service.options
     app.add_middleware(
@@ -143,7 +135,8 @@ def _add_questions(app: FastAPI, service: Service) -> None:
 def _add_states(app: FastAPI, service: Service) -> None:
     @app.get("/models", summary="List the models")
     async def models() -> JSONResponse:
-        return JSONResponse({"models": [served.describe() for served in service.models.values()]})
+        described = [served.describe() for served in service.models.values()]
+        return JSONResponse({"models": described, "upload_mb": service.options.upload_mb})
 
     @app.get("/healthz", summary="Say whether the server lives")
     async def healthz() -> JSONResponse:

@@ -70,6 +70,7 @@ class Listener(uvicorn.Server):
             app,
             host=host,
             port=port,
+            loop="asyncio",  # the same everywhere, whatever else is installed
             http=connection,
             ws="websockets-sansio",
             ws_max_size=_MESSAGE_BYTES,

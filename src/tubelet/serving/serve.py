@@ -57,14 +57,17 @@ def serve(
     names = _name_models([os.fspath(source) for source in sources])
     service = Service({name: load(source, device=device) for name, source in names.items()}, options)
     shown = f"[{host}]" if ":" in host else host
-    Listener(
-        make_app(service, access),
-        host,
-        port,
-        head_s=options.body_s,
-        on_start=lambda found: on_start(f"http://{shown}:{found}/"),
-        on_stop=service.stop,
-    ).run()
+    try:
+        Listener(
+            make_app(service, access),
+            host,
+            port,
+            head_s=options.body_s,
+            on_start=lambda found: on_start(f"http://{shown}:{found}/"),
+            on_stop=service.stop,
+        ).run()
+    finally:
+        service.close()
 
 
 def _name_models(sources: Sequence[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from tubelet.serving.monitoring import Monitor
 from tubelet.serving.options import ServingOptions
 from tubelet.serving.refusals import Refusal
 from tubelet.transforms.preparation import fit
-from tubelet.video.isolation import DecodeLimits, DecodeWorkers, Reading, Wanted
+from tubelet.video.isolation import ByteSource, DecodeLimits, DecodeWorkers, Reading, Wanted
 
 __all__ = ["Question", "Served", "Service"]
 
@@ -173,7 +173,7 @@ class Service:
             self._taken -= 1
             self.monitor.in_work.set(self._taken)
 
-    async def classify(self, served: Served, upload: BinaryIO, question: Question) -> dict[str, Any]:
+    async def classify(self, served: Served, upload: ByteSource, question: Question) -> dict[str, Any]:
         """Classify a video.
 
         Raises:
@@ -185,7 +185,7 @@ class Service:
         inferred: Inferred = await asyncio.wrap_future(served.batcher.infer(clips))
         return await asyncio.to_thread(_answer, classifier, reading, inferred, question)
 
-    async def explain(self, served: Served, upload: BinaryIO, label: str | None) -> dict[str, Any]:
+    async def explain(self, served: Served, upload: ByteSource, label: str | None) -> dict[str, Any]:
         """Say which parts of a video speak for a class.
 
         Raises:
@@ -230,7 +230,7 @@ class Service:
         return _state(judge(served.classifier, "<stream>", inferred, COVERAGE), top)
 
     async def _prepare(
-        self, upload: BinaryIO, wanted: Wanted
+        self, upload: ByteSource, wanted: Wanted
     ) -> tuple[Reading, UInt8[Tensor, "clip time height width channel"]]:
         def work() -> tuple[Reading, Tensor]:
             start = time.monotonic()

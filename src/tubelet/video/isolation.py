@@ -20,7 +20,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from io import BytesIO
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -29,13 +29,33 @@ from tubelet.errors import Corrupt, DecoderCrashed, DecodeTimeout, TooLarge, Vid
 from tubelet.video.clip import Pixels, VideoInfo
 from tubelet.video.spec import InputSpec
 
-__all__ = ["DecodeLimits", "DecodeWorkers", "Reading", "Wanted", "check_result", "read_message", "write_message"]
+__all__ = [
+    "ByteSource",
+    "DecodeLimits",
+    "DecodeWorkers",
+    "Reading",
+    "Wanted",
+    "check_result",
+    "read_message",
+    "write_message",
+]
 
 _MAX_HEADER_BYTES = 16 << 20
 """Of a message; a day of frames has that many times to state."""
 _PIECE_BYTES = 1 << 20
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "LANG", "TMPDIR")
 """Of the environment: what a program needs to start, and nothing that somebody may have put a password into."""
+
+
+@runtime_checkable
+class ByteSource(Protocol):
+    """Read bytes from a position that can be set, as an open file does."""
+
+    def read(self, count: int, /) -> bytes:
+        """Return up to `count` bytes."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Set the position."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +139,7 @@ class DecodeWorkers:
         """List the processes, for whoever watches them."""
         return sorted(worker.process.pid for worker in self._all)
 
-    def read(self, source: bytes | BinaryIO, wanted: Wanted, *, name: str = "<upload>") -> Reading:
+    def read(self, source: bytes | ByteSource, wanted: Wanted, *, name: str = "<upload>") -> Reading:
         """Read frames of a file; waits while all workers are busy.
 
         Args:
@@ -188,7 +208,7 @@ class _Worker:
                 read_message(_get(self.process.stdout), 0)
             self.has_greeted = True
 
-    def read(self, source: BinaryIO, wanted: Wanted, name: str) -> Reading:
+    def read(self, source: ByteSource, wanted: Wanted, name: str) -> Reading:
         """Have one source read."""
         self.greet()
         size = source.seek(0, os.SEEK_END)
@@ -260,7 +280,7 @@ def _get(pipe: IO[bytes] | None) -> IO[bytes]:
     return pipe
 
 
-def write_message(pipe: IO[bytes], header: Mapping[str, Any], payload: BinaryIO, size: int) -> None:
+def write_message(pipe: IO[bytes], header: Mapping[str, Any], payload: ByteSource, size: int) -> None:
     """Write a message: the length of a JSON object, that object, and as many bytes as it states.
 
     Args:

@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import IO, Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from tubelet.config import build
@@ -72,9 +72,12 @@ def _read_reduced(video: Video, places: list[int], spec: InputSpec) -> Clip:
     frame_bytes = info.height * info.width * info.channels
     factor = _choose_factor(info, frame_bytes * len(places), spec)
     step = max(_GROUP_BYTES // frame_bytes, 1)
-    clips = [video.frames_at(places[start : start + step]) for start in range(0, len(places), step)]
-    pixels = np.concatenate([_reduce(clip.pixels, factor) for clip in clips])
-    return Clip(pixels, np.concatenate([clip.times_s for clip in clips]))
+    clips = []
+    for start in range(0, len(places), step):
+        large = video.frames_at(places[start : start + step])
+        clips.append(Clip(_reduce(large.pixels, factor), large.times_s))
+        del large
+    return Clip(np.concatenate([clip.pixels for clip in clips]), np.concatenate([clip.times_s for clip in clips]))
 
 
 def _choose_factor(info: VideoInfo, size: int, spec: InputSpec) -> int:
@@ -84,7 +87,7 @@ def _choose_factor(info: VideoInfo, size: int, spec: InputSpec) -> int:
     return max(min(wanted, info.height // least, info.width // least), 1)
 
 
-def _reduce(pixels: Pixels, factor: int) -> Pixels:
+def _reduce(pixels: Pixels, factor: int) -> UInt8[np.ndarray, "time height2 width2 channel"]:
     """Replace squares of pixels by their mean."""
     if factor == 1:
         return pixels
