@@ -20,7 +20,7 @@ class ServingOptions:
     """Clips that go through the model together, at most."""
     wait_ms: float = 4.0
     """Milliseconds that the first clip waits for others."""
-    places: int = 32
+    places: int = 48
     """Requests in work at a time; more are refused with 503 and Retry-After."""
     sockets: int = 8
     """Live streams at a time."""
