@@ -300,7 +300,7 @@ def test_a_decoder_that_is_killed_fails_its_own_request_alone(client, service, c
 
 def test_a_fault_inside_is_told_to_the_log_and_not_to_the_client(client, clip, monkeypatch, caplog):
     def fail(*_):
-        raise RuntimeError("at 0x7f001234 in /home/me/secret.py")
+        raise RuntimeError("at 0x7f001234 in /etc/secret.py")
 
     monkeypatch.setattr("tubelet.serving.service.judge", fail)
     reply = client.post("/predict", content=clip.read_bytes())

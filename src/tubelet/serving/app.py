@@ -1,5 +1,6 @@
 """Say what can be asked, and where: the routes of the server."""
 
+from importlib.metadata import version
 from importlib.resources import files
 from tempfile import SpooledTemporaryFile
 from typing import Annotated, BinaryIO, cast
@@ -11,7 +12,6 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 
-from tubelet import __version__
 from tubelet.serving.limits import TOKEN_PROTOCOL, Access, Guard
 from tubelet.serving.live import LiveStream
 from tubelet.serving.refusals import Refusal
@@ -68,7 +68,7 @@ def make_app(service: Service, access: Access) -> FastAPI:
 
     app = FastAPI(
         title="tubelet",
-        version=__version__,
+        version=version("tubelet"),
         summary="What is in this video?",
         docs_url=None,  # FastAPI's page loads its script from another host; ours is at /docs
         redoc_url=None,
