@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -79,7 +80,8 @@ def build(folder):
 def find_python(folder):
     """Return a Python that a user without rights can run: this one, or a copy of it."""
     own = sys._base_executable
-    if subprocess.run([own, "-c", ""], user=NOBODY, group=NOBODY, env={}, cwd="/").returncode == 0:
+    with suppress(PermissionError):
+        subprocess.run([own, "-c", ""], user=NOBODY, group=NOBODY, env={}, cwd="/", check=True)
         return own
     leave_out = shutil.ignore_patterns("site-packages", "test", "tests", "__pycache__", "*.a")
     shutil.copytree(sys.base_prefix, folder / "python", symlinks=True, ignore=leave_out)
