@@ -19,7 +19,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from tubelet.classifier import Classifier, Inferred
+from tubelet.scorer import Inferred, Scorer
 from tubelet.serving.refusals import Refusal
 
 __all__ = ["Batcher"]
@@ -55,7 +55,7 @@ class Batcher:
 
     def __init__(
         self,
-        classifier: Classifier,
+        classifier: Scorer,
         *,
         batch: int,
         wait_ms: float,

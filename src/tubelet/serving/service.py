@@ -17,12 +17,13 @@ from PIL import Image
 from torch import Tensor
 
 from tubelet.calibration import COVERAGE
-from tubelet.classifier import Classifier, Inferred
+from tubelet.classifier import Classifier
 from tubelet.data.dataset import check_channels
-from tubelet.errors import ConfigError, DecoderCrashed, TubeletError, UnknownName
+from tubelet.errors import ConfigError, DecoderCrashed, TubeletError
 from tubelet.explanation.explain import Explanation, choose_method, explain_clip
 from tubelet.explanation.pictures import draw_heat
 from tubelet.prediction.predict import Prediction, judge
+from tubelet.scorer import Inferred, Scorer
 from tubelet.serving.batching import Batcher
 from tubelet.serving.monitoring import Monitor
 from tubelet.serving.options import ServingOptions
@@ -59,7 +60,7 @@ class Served:
     """Hold one model that is served."""
 
     name: str
-    classifier: Classifier
+    classifier: Scorer
     batcher: Batcher
 
     def describe(self) -> dict[str, Any]:
@@ -88,7 +89,7 @@ class Service:
         DecoderCrashed: decode workers cannot start here.
     """
 
-    def __init__(self, classifiers: Mapping[str, Classifier], options: ServingOptions) -> None:
+    def __init__(self, classifiers: Mapping[str, Scorer], options: ServingOptions) -> None:
         if not classifiers:
             raise ConfigError("cannot serve - no model was named - give a run or a model folder.")
         for name, classifier in classifiers.items():
@@ -108,7 +109,7 @@ class Service:
             name: Served(name, classifier, self._make_batcher(classifier)) for name, classifier in classifiers.items()
         }
 
-    def _make_batcher(self, classifier: Classifier) -> Batcher:
+    def _make_batcher(self, classifier: Scorer) -> Batcher:
         options = self.options
         return Batcher(
             classifier,
@@ -194,10 +195,9 @@ class Service:
         classifier = served.classifier
         if label is not None and label not in classifier.classes:
             raise Refusal("unknown_class")
-        try:
-            method = choose_method(classifier, label=label)
-        except (ConfigError, UnknownName, AttributeError):
-            raise Refusal("cannot_explain") from None
+        if not isinstance(classifier, Classifier):
+            raise Refusal("cannot_explain")  # a file that was exported has no inside to look at
+        method = choose_method(classifier, label=label)
         reading, clips = await self._prepare(upload, Wanted(classifier.input_spec))
         times_s = reading.times_s[reading.rows[0]]
 
@@ -250,7 +250,7 @@ class Service:
         return result
 
 
-def _answer(classifier: Classifier, reading: Reading, inferred: Inferred, question: Question) -> dict[str, Any]:
+def _answer(classifier: Scorer, reading: Reading, inferred: Inferred, question: Question) -> dict[str, Any]:
     """Say what the views are of, and each segment."""
     views = question.views
     whole = Inferred(inferred.logits[:views], inferred.features[:views])
