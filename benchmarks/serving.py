@@ -59,8 +59,8 @@ class Server:
     def __init__(self, model: Path) -> None:
         command = [sys.executable, "-m", "tubelet", "serve", str(model), "--port", "0"]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        line = self.process.stderr.readline()
-        self.address = re.search(r"http://\S+:\d+", line)[0]
+        said = iter(self.process.stderr.readline, "")
+        self.address = next(match[0] for line in said if (match := re.search(r"http://\S+:\d+", line)))
 
     def measure_memory(self) -> float:
         """Return the resident memory of the server and of its decoders, in MB; Linux only."""

@@ -20,9 +20,9 @@ def serving(model, *options, environment=None, command=(sys.executable, "-m", "t
         env={**os.environ, **(environment or {})},
     )
     try:
-        line = started.stderr.readline()
-        found = re.search(r"http://\S+:\d+", line)
-        assert found, line + started.stderr.read()
+        said = iter(started.stderr.readline, "")  # warnings, such as that there is no sandbox, and the address
+        found = next((match for line in said if (match := re.search(r"http://\S+:\d+", line))), None)
+        assert found, "the server did not start"
         yield found[0], started
     finally:
         if started.poll() is None:

@@ -1,7 +1,10 @@
 """Strangers' files are read in processes that may die, and nothing else does."""
 
+import json
 import os
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
@@ -115,6 +118,44 @@ def test_a_worker_holds_no_secret_and_may_write_nothing(monkeypatch, tmp_path):
         assert limits["Max address space"] == str(3 << 30)
         assert os.getsid(pid) == pid != os.getsid(0)
         assert (process / "cwd").readlink() == Path("/")
+
+
+SPY = """
+import json, socket
+from tubelet.video.confinement import confine
+before = [open(path, "rb").read(1) for path in PATHS]
+given_up, met = confine(), []
+for path in PATHS:
+    try:
+        met.append(len(open(path, "rb").read()))
+    except OSError as error:
+        met.append(type(error).__name__)
+try:
+    socket.create_connection(("127.0.0.1", PORT), timeout=5)
+    met.append("connected")
+except OSError as error:
+    met.append(type(error).__name__)
+import xml.dom.minidom
+print(json.dumps([given_up, met]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Landlock and namespaces are Linux's")
+def test_a_confined_process_reads_no_file_and_reaches_no_network(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("told to nobody")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        head = f"PATHS, PORT = {[str(secret), '/etc/passwd']}, {server.getsockname()[1]}\n"
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+        done = subprocess.run([sys.executable, "-c", head + SPY], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    given_up, met = json.loads(done.stdout)
+    with DecodeWorkers(1) as workers:
+        assert list(workers.given_up) == given_up
+    if given_up != ["files", "network"] and not os.environ.get("CI"):
+        pytest.skip(f"this kernel, or container, lets nobody give up more than {given_up}")
+    assert met[:2] == ["PermissionError"] * 2
+    assert met[2] == "OSError"
 
 
 def test_large_frames_are_reduced_but_not_below_the_model_s_size(monkeypatch):

@@ -219,7 +219,9 @@ class _Exchange:
         if message["type"] == "http.disconnect":
             self.has_all = True
             raise ConnectionError("the client left")
-        self.read_bytes += len(message.get("body", b""))
+        size = len(message.get("body", b""))
+        self.read_bytes += size
+        self.guard.monitor.body_bytes.inc(size)
         self.has_all = not message.get("more_body", False)
         return message
 

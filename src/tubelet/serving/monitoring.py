@@ -20,6 +20,7 @@ class Monitor:
             "tubelet_request_seconds", "Time to an answer.", ["path"], buckets=_SECONDS, registry=own
         )
         self.refusals = Counter("tubelet_refusals", "Refusals, by code.", ["code"], registry=own)
+        self.body_bytes = Counter("tubelet_body_bytes", "Bytes of bodies that were read.", registry=own)
         self.decoding = Histogram("tubelet_decode_seconds", "Time to decode an upload.", buckets=_SECONDS, registry=own)
         self.forward = Histogram("tubelet_forward_seconds", "Time of a forward pass.", buckets=_SECONDS, registry=own)
         self.batches = Histogram("tubelet_batch_clips", "Clips of a forward pass.", buckets=_CLIPS, registry=own)

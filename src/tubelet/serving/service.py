@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,8 @@ from tubelet.transforms.preparation import fit
 from tubelet.video.isolation import ByteSource, DecodeLimits, DecodeWorkers, Reading, Wanted
 
 __all__ = ["Question", "Served", "Service"]
+
+_log = logging.getLogger("tubelet.serving")
 
 SEGMENTS = 12
 """Parts of a video whose answers make its timeline."""
@@ -104,6 +107,11 @@ class Service:
         self._crashes = 0
         self._taken = 0
         self._workers = DecodeWorkers(options.decoders, DecodeLimits(seconds=options.decode_s))
+        missing = {"files", "network"}.difference(self._workers.given_up)
+        if missing:
+            _log.warning(
+                "decoders run without a sandbox: this system does not let them give up %s", ", ".join(sorted(missing))
+            )
         self._readers = ThreadPoolExecutor(options.decoders, "tubelet-decode")
         self.models = {
             name: Served(name, classifier, self._make_batcher(classifier)) for name, classifier in classifiers.items()

@@ -1,6 +1,6 @@
 """Decode what strangers send in processes that hold nothing and may die.
 
-    this process                                            a worker: own session, limits, no secrets, no file to write
+    this process                                            a worker: limits, no secrets, no files, no network
     DecodeWorkers.read  -- what is wanted, the bytes -->    the gate, a decoder, the frames
                         <-- what it is, its pixels ----
 
@@ -124,12 +124,13 @@ class DecodeWorkers:
         self._idle: queue.Queue[_Worker] = queue.Queue()
         workers = [_Worker(self.limits) for _ in range(count)]
         try:
-            for worker in workers:
-                worker.greet()
+            given_up = [worker.greet() for worker in workers]
         except VideoError:
             for worker in workers:
                 worker.close()
             raise
+        self.given_up = given_up[0]
+        """What workers can reach no more, as far as the system lets them give it up: `files`, `network`."""
         self._all = set(workers)
         for worker in workers:
             self._idle.put(worker)
@@ -190,7 +191,7 @@ class _Worker:
     def __init__(self, limits: DecodeLimits) -> None:
         self.limits = limits
         self.is_alive = True
-        self.has_greeted = False
+        self.given_up: tuple[str, ...] | None = None
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "tubelet.video.worker", json.dumps(asdict(limits))],
             stdin=subprocess.PIPE,
@@ -201,12 +202,12 @@ class _Worker:
             start_new_session=os.name == "posix",
         )
 
-    def greet(self) -> None:
-        """Wait until it is ready."""
-        if not self.has_greeted:
+    def greet(self) -> tuple[str, ...]:
+        """Wait until it is ready, and return what it has given up."""
+        if self.given_up is None:
             with self._watching("<start>"):
-                read_message(_get(self.process.stdout), 0)
-            self.has_greeted = True
+                self.given_up = tuple(map(str, read_message(_get(self.process.stdout), 0)[0]["given_up"]))
+        return self.given_up
 
     def read(self, source: ByteSource, wanted: Wanted, name: str) -> Reading:
         """Have one source read."""

@@ -23,6 +23,7 @@ from PIL import Image
 from tubelet.config import build
 from tubelet.errors import Corrupt, TooLarge, VideoError
 from tubelet.video.clip import Clip, Pixels, VideoInfo
+from tubelet.video.confinement import confine
 from tubelet.video.decoders import DECODERS
 from tubelet.video.isolation import DecodeLimits, Reading, Wanted, check_result, read_message, write_message
 from tubelet.video.opening import MAX_PIXELS
@@ -149,10 +150,13 @@ def _limit(limits: DecodeLimits) -> None:
     with contextlib.suppress(ImportError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0}
         if sys.platform == "linux":
-            resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
+            wanted[resource.RLIMIT_AS] = limits.memory_bytes
+        for kind, value in wanted.items():
+            given = resource.getrlimit(kind)[1]  # which nobody may raise
+            lower = value if given == resource.RLIM_INFINITY else min(value, given)
+            resource.setrlimit(kind, (lower, lower))
 
 
 def _limit_processor_time(seconds: float) -> None:
@@ -171,7 +175,7 @@ def work(limits: DecodeLimits) -> None:
     os.dup2(2, 1)
     DECODERS["pyav"]()  # now, so that the first request need not wait for it
     _limit(limits)
-    write_message(answers, {}, BytesIO(), 0)
+    write_message(answers, {"given_up": confine()}, BytesIO(), 0)
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             said, data = read_message(requests, sys.maxsize)
