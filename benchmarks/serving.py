@@ -49,7 +49,7 @@ def make_files() -> tuple[list[bytes], list[bytes]]:
         good.append(stream.getvalue())
     whole = good[0]
     bad = [b"", b"no video\n" * 100, whole[: len(whole) // 2], whole[:500], random.bytes(50_000)]
-    bad += [b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", whole.replace(b"avc1", b"xxxx"), whole.replace(b"moov", b"free")]
+    bad += [b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", whole.replace(b"avc1", b"xxxx"), whole.replace(b"moov", b"xxxx")]
     return good, bad
 
 
