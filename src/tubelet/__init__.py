@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tubelet.prediction.load import load as load
     from tubelet.prediction.predict import predict as predict
     from tubelet.recipes.recipe import Recipe as Recipe
+    from tubelet.serving.serve import serve as serve
     from tubelet.teaching.embeddings import embed as embed
     from tubelet.teaching.teach import teach as teach
     from tubelet.training.pretraining import pretrain as pretrain
@@ -56,6 +57,7 @@ _HOMES = {
     "load_weights": "tubelet.models",
     "predict": "tubelet.prediction.predict",
     "pretrain": "tubelet.training.pretraining",
+    "serve": "tubelet.serving.serve",
     "teach": "tubelet.teaching.teach",
     "train": "tubelet.training.train",
 }
@@ -80,6 +82,7 @@ __all__ = [
     "load_weights",
     "predict",
     "pretrain",
+    "serve",
     "teach",
     "train",
 ]

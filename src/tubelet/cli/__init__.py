@@ -29,6 +29,7 @@ from tubelet.cli.pretrain import pretrain_model
 from tubelet.cli.push import push_model
 from tubelet.cli.recipe import recipe_app
 from tubelet.cli.replay import replay_failure
+from tubelet.cli.serve import serve_models
 from tubelet.cli.teach import teach_model
 from tubelet.cli.train import train_model
 from tubelet.cli.tune import tune_recipe
@@ -58,6 +59,7 @@ app.command(calibrate_model, name="calibrate")
 app.command(predict_sources, name="predict")
 app.command(explain_source, name="explain")
 app.command(export_model, name="export")
+app.command(serve_models, name="serve")
 app.command(embed_clips, name="embed")
 app.command(teach_model, name="teach")
 app.command(push_model, name="push")

@@ -26,7 +26,7 @@ from tubelet.video.opening import sniff_demuxer
 from tubelet.video.sampling import plan
 from tubelet.video.source import Source, Video
 
-__all__ = ["Prediction", "PredictionError", "expand_sources", "predict", "predict_one"]
+__all__ = ["Prediction", "PredictionError", "expand_sources", "judge", "predict", "predict_one"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def predict_one(
         rows = plan(video.info, classifier.input_spec, views=views)
         clips = torch.stack([fit(pixels, classifier.input_spec) for pixels in read_views(video, rows)])
         name = video.name
-    return _judge(classifier, name, classifier.infer(clips), coverage)
+    return judge(classifier, name, classifier.infer(clips), coverage)
 
 
 def _predict_features(classifier: Scorer, source: Source, views: int, coverage: float) -> Prediction:
@@ -104,10 +104,10 @@ def _predict_features(classifier: Scorer, source: Source, views: int, coverage: 
     clips = torch.stack([fit_features(rows, classifier.input_spec) for rows in chosen])
     lengths = torch.full((len(clips),), clips.shape[1])
     name = f"<features {'x'.join(map(str, source.shape))}>"
-    return _judge(classifier, name, classifier.infer(clips, lengths=lengths), coverage)
+    return judge(classifier, name, classifier.infer(clips, lengths=lengths), coverage)
 
 
-def _judge(classifier: Scorer, name: str, views: Inferred, coverage: float) -> Prediction:
+def judge(classifier: Scorer, name: str, views: Inferred, coverage: float) -> Prediction:
     """Average over the views, and say what the calibration makes of it."""
     scores = classifier.compute_probabilities(views.logits).mean(dim=0).cpu().tolist()
     ranked = dict(sorted(zip(classifier.classes, scores, strict=True), key=lambda pair: -pair[1]))
