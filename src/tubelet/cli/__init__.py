@@ -27,6 +27,7 @@ from tubelet.cli.pretrain import pretrain_model
 from tubelet.cli.push import push_model
 from tubelet.cli.recipe import recipe_app
 from tubelet.cli.replay import replay_failure
+from tubelet.cli.stream import stream_source
 from tubelet.cli.train import train_model
 from tubelet.cli.tune import tune_recipe
 from tubelet.errors import ConfigError, Interrupted, TubeletError, UnknownName
@@ -53,6 +54,7 @@ app.command(audit_model, name="audit")
 app.command(compare_runs, name="compare")
 app.command(calibrate_model, name="calibrate")
 app.command(predict_sources, name="predict")
+app.command(stream_source, name="stream")
 app.command(explain_source, name="explain")
 app.command(push_model, name="push")
 app.command(show_models, name="models")
