@@ -58,7 +58,7 @@ class ShowOptions:
 
 def stream_source(
     model: str,
-    source: str,
+    source: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
     opening: Annotated[SourceOptions, Parameter(name="*")] = SourceOptions(),
     timing: Annotated[TimeOptions, Parameter(name="*")] = TimeOptions(),

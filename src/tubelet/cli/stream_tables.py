@@ -57,12 +57,7 @@ def show_stream(
                     console.print(_describe(found, top), markup=False)
         except KeyboardInterrupt:
             pass
-    damaged = running.source.num_damaged
-    errors.print(
-        f"{count} windows; {running.skipped} left out and {running.dropped} frames dropped for lack of time"
-        + (f"; {damaged} packets did not decode" if damaged else ""),
-        style="dim",
-    )
+    errors.print(_conclude(running, count), style="dim")
     if overlay:
         errors.print(f"written: {save}", markup=False, style="dim")
     return 0
@@ -74,6 +69,15 @@ def _introduce(running: PredictionStream) -> str:
         f"{running.source.name}: {rate}; windows of {running.window_s:.3g} s, one every {running.hop_s:.3g} s; "
         f"{running.explanation}."
     )
+
+
+def _conclude(running: PredictionStream, count: int) -> str:
+    if not count and not running.skipped:
+        text = f"no window of {running.window_s:.3g} s was full before the source ended"
+    else:
+        text = f"{count} windows; {running.skipped} left out and {running.dropped} frames dropped for lack of time"
+    damaged = running.source.num_damaged
+    return text + (f"; {damaged} packets did not decode" if damaged else "")
 
 
 def _describe(found: StreamPrediction, top: int) -> str:

@@ -93,6 +93,8 @@ class Place:
     protocols: str = "none"
     is_live: bool = True
     options: dict[str, str] = field(default_factory=dict)
+    advice: str = ""
+    """What to do where it does not open."""
 
     @property
     def formats(self) -> str:
@@ -142,14 +144,20 @@ def _find_camera(name: str, fps: float | None) -> Place:
         )
     target = {"v4l2": f"/dev/video{name}" if name.isdecimal() else name, "dshow": f"video={name}"}.get(demuxer, name)
     options = {} if fps is None else {"framerate": str(Fraction(fps).limit_denominator(1001))}
-    return Place(f"camera {name}", target, demuxer, options=options)
+    advice = f"check that {target} is there, is a camera, may be read, and is not in use"
+    return Place(f"camera {name}", target, demuxer, options=options, advice=advice)
 
 
 def _find_network(asked: Asked) -> Place:
     protocols = PROTOCOLS[asked.scheme]
     if asked.scheme.startswith("http"):
-        return Place(asked.name, asked.source, None, protocols)
-    options = {"rtsp_transport": "tcp", "fflags": "nobuffer", "analyzeduration": "2000000"}
+        advice = (
+            "check the address; playlists such as HLS are refused: pipe them, 'ffmpeg -i URL -f mpegts - | tubelet "
+            "stream MODEL -'"
+        )
+        return Place(asked.name, asked.source, None, protocols, advice=advice)
+    options = {"rtsp_transport": "tcp", "analyzeduration": "2000000"}
     if asked.listen:
         options |= {"rtsp_flags": "listen", "listen_timeout": str(max(round(asked.timeout_s), 1))}
-    return Place(asked.name, asked.source, "rtsp", protocols, options=options)
+    advice = "check that something sends to it in time" if asked.listen else "check the address, and that it sends"
+    return Place(asked.name, asked.source, "rtsp", protocols, options=options, advice=advice)

@@ -261,9 +261,7 @@ class LiveSource:
             reason = getattr(error, "strerror", None) or str(error)
             if verb == "open" and isinstance(self._place.target, str):
                 raise SourceNotFound(
-                    f"cannot open {self.name!r} - FFmpeg says: {reason} - check the address, and that something sends "
-                    "there; playlists such as HLS are refused: pipe them, 'ffmpeg -i URL -f mpegts - | tubelet stream "
-                    "MODEL -'."
+                    f"cannot open {self.name!r} - FFmpeg says: {reason} - {self._place.advice}."
                 ) from error
             raise Corrupt(
                 f"cannot {verb} {self.name!r} - FFmpeg says: {reason} - what is still being written must be mpegts, "
