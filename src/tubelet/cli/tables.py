@@ -17,7 +17,6 @@ from rich.table import Table
 
 from tubelet import files
 from tubelet.calibration import COVERAGE, Calibration
-from tubelet.classifier import Classifier
 from tubelet.data.catalogue import DATASETS, find_on_disk
 from tubelet.data.catalogue.shelf import describe_size
 from tubelet.data.manifest import Manifest
@@ -27,6 +26,7 @@ from tubelet.errors import TubeletError
 from tubelet.evaluation.evaluate import Report
 from tubelet.explanation.explain import Explanation
 from tubelet.prediction.predict import Prediction, PredictionError
+from tubelet.scorer import Scorer
 from tubelet.shapes import Task
 from tubelet.training.replay import Replay
 
@@ -152,7 +152,7 @@ def print_explanation(explanation: Explanation, written: Sequence[Path], *, as_j
 
 def print_predictions(
     outcomes: Iterable[Prediction | PredictionError],
-    classifier: Classifier,
+    classifier: Scorer,
     *,
     top: int,
     output: Path | None,
@@ -203,9 +203,7 @@ def _join(outcome: Prediction) -> str:
 
 
 @contextmanager
-def _open_scores(
-    path: Path | None, classifier: Classifier
-) -> Iterator[Callable[[Prediction | PredictionError], object]]:
+def _open_scores(path: Path | None, classifier: Scorer) -> Iterator[Callable[[Prediction | PredictionError], object]]:
     """Begin a table of predictions, before the first is made: a place that cannot be written must not cost the work."""
     if path is None:
         yield lambda _: None

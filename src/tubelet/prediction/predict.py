@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from tubelet.calibration import COVERAGE, check_coverage
-from tubelet.classifier import Classifier, Inferred
 from tubelet.data.dataset import check_channels, read_views
 from tubelet.data.features import choose_rows
 from tubelet.data.folders import find_clip
 from tubelet.errors import ConfigError, DataError, TubeletError
 from tubelet.metrics import THRESHOLD
+from tubelet.scorer import Inferred, Scorer
 from tubelet.shapes import Task
 from tubelet.transforms.preparation import fit, fit_features
 from tubelet.video.decoders import DECODERS
@@ -74,7 +74,7 @@ class PredictionError:
 
 
 def predict_one(
-    classifier: Classifier, source: Source, *, views: int = 1, decoder: str = "pyav", coverage: float = COVERAGE
+    classifier: Scorer, source: Source, *, views: int = 1, decoder: str = "pyav", coverage: float = COVERAGE
 ) -> Prediction:
     """Classify one source: the mean probability over its views.
 
@@ -93,7 +93,7 @@ def predict_one(
     return _judge(classifier, name, classifier.infer(clips), coverage)
 
 
-def _predict_features(classifier: Classifier, source: Source, views: int, coverage: float) -> Prediction:
+def _predict_features(classifier: Scorer, source: Source, views: int, coverage: float) -> Prediction:
     if not isinstance(source, np.ndarray) or source.ndim != 2 or source.dtype.kind not in "iuf":
         what = f"an array {source.dtype} {source.shape}" if isinstance(source, np.ndarray) else repr(source)[:80]
         raise DataError(
@@ -107,7 +107,7 @@ def _predict_features(classifier: Classifier, source: Source, views: int, covera
     return _judge(classifier, name, classifier.infer(clips, lengths=lengths), coverage)
 
 
-def _judge(classifier: Classifier, name: str, views: Inferred, coverage: float) -> Prediction:
+def _judge(classifier: Scorer, name: str, views: Inferred, coverage: float) -> Prediction:
     """Average over the views, and say what the calibration makes of it."""
     scores = classifier.compute_probabilities(views.logits).mean(dim=0).cpu().tolist()
     ranked = dict(sorted(zip(classifier.classes, scores, strict=True), key=lambda pair: -pair[1]))
@@ -125,7 +125,7 @@ def _judge(classifier: Classifier, name: str, views: Inferred, coverage: float) 
 
 
 def predict(
-    classifier: Classifier,
+    classifier: Scorer,
     sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     views: int = 1,
