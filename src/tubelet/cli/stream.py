@@ -17,24 +17,24 @@ class SourceOptions:
     """Frames per second: asked of a camera, needed with --raw, assumed where a source states none."""
     raw: tuple[int, int] | None = None
     """Height and width of bare RGB frames on standard input."""
-    follow_s: float | None = None
+    follow: float | None = None
     """The file is still being written: wait for more until none came for this many seconds."""
     listen: bool = False
     """Wait for somebody who sends to this rtsp:// address."""
-    timeout_s: float = 10.0
-    """Longest wait for a connection, and for the next bytes of a network stream."""
+    timeout: float = 10.0
+    """Longest wait in seconds for a connection, and for the next bytes of a network stream."""
 
 
 @dataclass(frozen=True)
 class TimeOptions:
     """Hold how the stream is cut and kept in time."""
 
-    window_s: float | None = None
-    """Seconds that a window lasts; as the model was trained without it."""
-    hop: int | None = None
-    """Frames of the clip from one window to the next; an eighth of a window without it."""
-    latency_s: float = 1.0
-    """Budget from a window's newest frame to its prediction; older windows are left out."""
+    window: float | None = None
+    """Seconds that a window lasts; by default what the model's clips cover, where it says so."""
+    hop: float | None = None
+    """Seconds from one window to the next; about an eighth of a window by default."""
+    latency: float = 1.0
+    """Budget in seconds from a window's newest frame to its prediction; older windows are left out."""
     realtime: bool | None = None
     """Leave out what there is no time for; --no-realtime scores every window. Live sources do, files do not."""
 
@@ -76,8 +76,6 @@ def stream_source(
     device: str
         auto, cpu, cuda, cuda:1 or mps.
     """
-    from dataclasses import asdict
-
     from tubelet.cli.stream_tables import show_stream
     from tubelet.prediction.load import load
     from tubelet.prediction.stream import Thresholds, stream
@@ -87,9 +85,20 @@ def stream_source(
     thresholds = Thresholds(shown.enter, shown.leave)
     classifier = load(model, device=device)
     raw = Size(*opening.raw) if opening.raw else None
-    live = LiveSource(source, **{**asdict(opening), "raw": raw})
+    live = LiveSource(
+        source, fps=opening.fps, raw=raw, follow_s=opening.follow, listen=opening.listen, timeout_s=opening.timeout
+    )
     return show_stream(
-        lambda on_frame: stream(classifier, live, **asdict(timing), thresholds=thresholds, on_frame=on_frame),
+        lambda on_frame: stream(
+            classifier,
+            live,
+            window_s=timing.window,
+            hop_s=timing.hop,
+            latency_s=timing.latency,
+            thresholds=thresholds,
+            realtime=timing.realtime,
+            on_frame=on_frame,
+        ),
         top=shown.top,
         save=shown.save,
         as_json=shown.json,

@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from tubelet import files
 from tubelet.calibration import COVERAGE
@@ -15,6 +16,8 @@ from tubelet.models.weights.folder import read_folder
 from tubelet.models.weights.source import WeightFiles, find_weights
 from tubelet.prediction.devices import choose_device
 from tubelet.prediction.predict import Prediction, predict_one
+from tubelet.prediction.stream import PredictionStream, stream
+from tubelet.video.live import FrameSource
 from tubelet.video.source import Source
 
 __all__ = ["Predictor", "find_model", "find_remote", "load"]
@@ -38,6 +41,10 @@ class Predictor(Classifier):
             VideoError: where the source cannot be read.
         """
         return predict_one(self, source, views=views, decoder=decoder, coverage=coverage)
+
+    def stream(self, source: str | int | FrameSource, **options: Any) -> PredictionStream:
+        """Classify a camera, a network stream, a pipe or a file, window by window; see `tubelet.stream`."""
+        return stream(self, source, **options)
 
 
 def load(source: str | os.PathLike[str], *, device: str = "auto") -> Predictor:

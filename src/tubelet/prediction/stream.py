@@ -17,10 +17,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 from tubelet.calibration import COVERAGE, check_coverage
-from tubelet.classifier import Classifier, Inferred
 from tubelet.errors import ConfigError
 from tubelet.prediction.predict import Prediction, _judge
 from tubelet.prediction.windows import WindowScorer, plan_hop
+from tubelet.scorer import Inferred, Scorer
 from tubelet.transforms.preparation import fit
 from tubelet.video.live import FrameSource, LiveFrame, LiveSource
 from tubelet.video.ring import Sample, Ticks, WindowRing
@@ -31,6 +31,8 @@ __all__ = ["PredictionStream", "StreamEvent", "StreamPrediction", "Thresholds", 
 
 _WAIT_S = 0.2
 """How often a wait looks whether Ctrl-C was pressed; not all systems interrupt a lock."""
+_CLOSE_S = 1.0
+"""Longest wait for the reading thread at the end; a silent network holds it until its time-out."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,11 @@ class StreamPrediction:
 
 
 def stream(
-    classifier: Classifier,
+    classifier: Scorer,
     source: str | int | FrameSource,
     *,
     window_s: float | None = None,
-    hop: int | None = None,
+    hop_s: float | None = None,
     latency_s: float = 1.0,
     thresholds: Thresholds = Thresholds(),
     realtime: bool | None = None,
@@ -116,7 +118,8 @@ def stream(
             frames. It is closed with the stream.
         window_s: seconds that a window lasts; needed by models that were trained on frames spread over whole clips of
             any length. None: as the model was trained.
-        hop: frames of the clip from one window to the next; None: about an eighth of a window.
+        hop_s: seconds from one window to the next, rounded to whole frames of the clip, at least one; None: about an
+            eighth of a window. Models that encode step by step do so once where it is a whole number of steps.
         latency_s: budget of time, from the arrival of a window's newest frame to its prediction.
         thresholds: when classes enter and leave.
         realtime: read in a thread and leave out what there is no time for; False lets the source wait and scores
@@ -137,9 +140,9 @@ def stream(
     opened = LiveSource(source) if isinstance(source, str | int) else source
     try:
         step_s = plan_step(classifier.input_spec, opened.fps, window_s)
-        hop = plan_hop(classifier) if hop is None else hop
-        if hop < 1 or latency_s <= 0:
-            raise ConfigError(f"hop and latency_s must be positive - found {hop} and {latency_s} - leave them out.")
+        if latency_s <= 0 or (hop_s is not None and hop_s <= 0):
+            raise ConfigError(f"hop_s and latency_s must be positive - found {hop_s} and {latency_s} - leave them out.")
+        hop = plan_hop(classifier, None if hop_s is None else hop_s / step_s)
         plan = StreamPlan(step_s, hop, latency_s, opened.is_live if realtime is None else realtime, coverage)
     except BaseException:
         opened.close()
@@ -154,6 +157,7 @@ class StreamPlan:
     step_s: float
     """Seconds between two frames of a clip."""
     hop: int
+    """Frames of the clip from one window to the next."""
     latency_s: float
     realtime: bool
     coverage: float
@@ -164,7 +168,7 @@ class PredictionStream:
 
     def __init__(
         self,
-        classifier: Classifier,
+        classifier: Scorer,
         source: FrameSource,
         plan: StreamPlan,
         thresholds: Thresholds,
@@ -175,13 +179,14 @@ class PredictionStream:
         self._classifier = classifier
         self._on_frame = on_frame
         self._presence = _Presence(thresholds)
-        self._scorer = WindowScorer(classifier, plan.hop)
+        self._scorer = WindowScorer(classifier, plan.hop, plan.step_s)
         frames = classifier.input_spec.frames
         late = round(plan.latency_s / plan.step_s) + plan.hop
         self._ring = WindowRing[Tensor](frames, plan.hop, frames + late)
         self._ticks = Ticks(plan.step_s, 1 / source.fps if source.fps else 0.0, frames)
         self._fitted: tuple[LiveFrame, Tensor] | None = None
         self._failure: BaseException | None = None
+        self._reader: threading.Thread | None = None
         self._cost_s = 0.0
         self._predictions = self._read_live() if plan.realtime else self._read_all()
 
@@ -222,9 +227,11 @@ class PredictionStream:
         return next(self._predictions)
 
     def close(self) -> None:
-        """End the stream and give the source back."""
+        """End the stream and give the source back; `on_frame` is called no more, unless a network is silent."""
         self.source.close()
         self._predictions.close()
+        if self._reader is not None and self._reader.is_alive():
+            self._reader.join(_CLOSE_S)
 
     def __enter__(self) -> "PredictionStream":
         return self
@@ -241,7 +248,8 @@ class PredictionStream:
                 yield self._predict(window)
 
     def _read_live(self) -> Generator[StreamPrediction, None, None]:
-        threading.Thread(target=self._keep_reading, name="tubelet-stream", daemon=True).start()
+        self._reader = threading.Thread(target=self._keep_reading, name="tubelet-stream", daemon=True)
+        self._reader.start()
         may_follow = True
         while may_follow:
             may_follow = self._ring.wait(_WAIT_S)
@@ -324,14 +332,14 @@ def plan_step(spec: InputSpec, fps: float | None, window_s: float | None) -> flo
     if spec.sampling not in ("dense", "first"):
         raise ConfigError(
             f"a stream has no end - the model was trained on {spec.frames} frames spread over whole clips "
-            f"(input.sampling {spec.sampling}) - say how many seconds such a clip lasts (--window-s)."
+            f"(input.sampling {spec.sampling}) - say how many seconds such a clip lasts (--window)."
         )
     if spec.sampling == "dense" and spec.rate_fps is not None:
         return 1 / spec.rate_fps
     if fps is None:
         raise ConfigError(
             f"the model counts frames (input.stride {spec.stride}) - the source states no rate - give its fps (--fps), "
-            "or how many seconds a window lasts (--window-s)."
+            "or how many seconds a window lasts (--window)."
         )
     return (spec.stride if spec.sampling == "dense" else 1) / fps
 

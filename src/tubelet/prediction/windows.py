@@ -15,7 +15,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from tubelet.classifier import Classifier, Inferred
+from tubelet.classifier import Classifier
+from tubelet.models.contract import VideoModel
+from tubelet.scorer import Inferred, Scorer
 from tubelet.transforms.preparation import normalize
 
 __all__ = ["WindowScorer", "plan_hop"]
@@ -26,8 +28,15 @@ WINDOWS_A_CLIP = 8
 """Windows that begin within one window's length, where nobody says how many."""
 
 
-def plan_hop(classifier: Classifier) -> int:
-    """Choose the frames from one window to the next: an eighth of a window, in whole steps of the model."""
+def plan_hop(classifier: Scorer, wanted: float | None) -> int:
+    """Choose the frames from one window to the next.
+
+    Args:
+        classifier: the model.
+        wanted: how many; rounded. None: an eighth of a window, in whole steps of the model.
+    """
+    if wanted is not None:
+        return max(round(wanted), 1)
     step = _find_step(classifier) or 1
     return max(classifier.input_spec.frames // WINDOWS_A_CLIP // step, 1) * step
 
@@ -38,15 +47,16 @@ class WindowScorer:
     Args:
         classifier: is put into evaluation mode.
         hop: frames from one window to the next.
+        step_s: seconds between two frames, for messages.
     """
 
-    def __init__(self, classifier: Classifier, hop: int) -> None:
+    def __init__(self, classifier: Scorer, hop: int, step_s: float) -> None:
         self._classifier = classifier
         self._spec = classifier.input_spec
         step = _find_step(classifier)
         self.is_cached = step is not None and hop % step == 0
         """Whether each step is encoded once."""
-        self.explanation = _explain(classifier, step, hop)
+        self.explanation = _explain(classifier, step, hop, step_s)
         """Why, or why not, in words."""
         self._step = step or 1
         self._encoded: dict[int, Float[Tensor, " vector"]] = {}
@@ -62,12 +72,16 @@ class WindowScorer:
         """
         if not self.is_cached:
             return self._classifier.infer(torch.stack(list(frames))[None])
+        model = self._model
         with torch.inference_mode():
-            steps = self._encode(first // self._step, frames)
-            model = self._classifier.model
-            features = model.fuse_steps(steps[None])
+            features = model.fuse_steps(self._encode(first // self._step, frames)[None])
             logits = model.head(features)
         return Inferred(logits.float(), features.float())
+
+    @property
+    def _model(self) -> VideoModel:
+        assert isinstance(self._classifier, Classifier)
+        return self._classifier.model
 
     def _encode(self, number: int, frames: Sequence[Picture]) -> Float[Tensor, "step vector"]:
         """Return the encoded steps of a window, of which `number` is the first."""
@@ -83,7 +97,7 @@ class WindowScorer:
             cuts = [frames[start - int(leads) : start + self._step] for start in starts]
             parts.append(self._normalize(cuts)[:, :, int(leads) :])
         if parts:
-            vectors = list(self._classifier.model.encode_steps(torch.cat(parts))[:, 0])
+            vectors = list(self._model.encode_steps(torch.cat(parts))[:, 0])
             if leads:
                 self._encoded[number] = vectors.pop(0)
             self._encoded |= zip(missing, vectors, strict=True)
@@ -92,20 +106,25 @@ class WindowScorer:
             del self._encoded[number]
         return steps
 
-    def _normalize(self, cuts: Sequence[Sequence[Picture]]) -> Float[Tensor, "batch channel time height width"]:
+    def _normalize(self, cuts: Sequence[Sequence[Picture]]) -> Float[Tensor, "batch channel2 time height width"]:
         pixels = torch.stack([torch.stack(list(cut)) for cut in cuts]).to(self._classifier.device)
-        return normalize(pixels, self._spec).to(self._classifier.dtype)
+        return normalize(pixels, self._spec).to(next(self._model.parameters()).dtype)
 
 
-def _find_step(classifier: Classifier) -> int | None:
+def _find_step(classifier: Scorer) -> int | None:
     return classifier.model.step_frames if isinstance(classifier, Classifier) else None
 
 
-def _explain(classifier: Classifier, step: int | None, hop: int) -> str:
+def _explain(classifier: Scorer, step: int | None, hop: int, step_s: float) -> str:
     if step is None:
-        return f"whole windows are computed: {classifier.model.config.name} mixes moments from the beginning"
+        why = "mixes moments from the beginning" if isinstance(classifier, Classifier) else "runs as a whole"
+        return f"whole windows are computed: {classifier.name} {why}"
     what = "frame" if step == 1 else f"step of {step} frames"
     if hop % step:
-        return f"whole windows are computed: a hop of {hop} frames is no whole number of steps of {step} frames"
+        near_s = max(round(hop / step), 1) * step * step_s
+        return (
+            f"whole windows are computed: a hop of {hop} frames is no whole number of steps of {step}, and one of "
+            f"{near_s:.4g} s would be"
+        )
     twice = "" if classifier.input_spec.differences == "none" else ", and once more as the first of a window"
     return f"each {what} is encoded once{twice}"

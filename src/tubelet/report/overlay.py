@@ -1,12 +1,14 @@
 """Write the frames of a stream as video, with what was predicted burned in."""
 
 import os
+import threading
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from tubelet.errors import ConfigError
@@ -40,16 +42,22 @@ class Overlay:
         self._track: av.VideoStream | None = None
         self._said: tuple[str, float] | None = None
         self._last = -1
+        self._lock = threading.Lock()
 
     def say(self, label: str, score: float) -> None:
         """Write this on the frames that follow."""
         self._said = label, score
 
     def add(self, frame: LiveFrame) -> None:
-        """Write one frame."""
+        """Write one frame, from any thread; none once this is closed."""
+        picture = frame.show()
+        with self._lock:
+            if not self._file.closed:
+                self._write(picture, frame.time_s)
+
+    def _write(self, picture: UInt8[np.ndarray, "height width channel"], time_s: float) -> None:
         import av
 
-        picture = frame.show()
         if self._track is None:
             self._open(picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2)
         assert self._track is not None
@@ -59,7 +67,7 @@ class Overlay:
             _draw(image, *self._said)
         encoded = av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24")
         # Frames of a restarted source may share a tick, which no file can hold.
-        self._last = max(round(frame.time_s * TICKS), self._last + 1)
+        self._last = max(round(time_s * TICKS), self._last + 1)
         encoded.pts, encoded.time_base = self._last, Fraction(1, TICKS)
         self._container.mux(self._track.encode(encoded))
 
@@ -75,11 +83,12 @@ class Overlay:
 
     def close(self) -> None:
         """Finish the file."""
-        if self._container is not None and self._track is not None:
-            self._container.mux(self._track.encode(None))
-            self._container.close()
-        self._container = self._track = None
-        self._file.close()
+        with self._lock:
+            if self._container is not None and self._track is not None:
+                self._container.mux(self._track.encode(None))
+                self._container.close()
+            self._container = self._track = None
+            self._file.close()
 
     def __enter__(self) -> "Overlay":
         return self

@@ -7,7 +7,8 @@ import os
 import sys
 import threading
 import time
-from typing import BinaryIO
+from io import BufferedIOBase, RawIOBase
+from typing import cast
 
 from tubelet.errors import NotAVideo
 from tubelet.video.opening import DEMUXERS, open_file, sniff_demuxer
@@ -28,7 +29,9 @@ class ArrivingBytes:
         idle_s: how long to wait at the end of a file for more; None where the end is the end.
     """
 
-    def __init__(self, file: BinaryIO, name: str, closing: threading.Event, idle_s: float | None = None) -> None:
+    def __init__(
+        self, file: BufferedIOBase | RawIOBase, name: str, closing: threading.Event, idle_s: float | None = None
+    ) -> None:
         self.name = name
         self._file = file
         self._closing = closing
@@ -42,7 +45,7 @@ class ArrivingBytes:
             return head
         since_s = time.monotonic()
         while not self._closing.is_set():
-            data = self._file.read1(count) if hasattr(self._file, "read1") else self._file.read(count)
+            data = self._file.read1(count) if isinstance(self._file, BufferedIOBase) else self._file.read(count)
             if data or self._idle_s is None or time.monotonic() - since_s > self._idle_s:
                 return bytes(data or b"")
             self._closing.wait(_PAUSE_S)
@@ -65,6 +68,7 @@ class ArrivingBytes:
         self._head = head
         demuxer = sniff_demuxer(head)
         if demuxer not in DEMUXERS:
+            self.close()
             raise NotAVideo(
                 f"cannot stream {self.name!r} - its first bytes ({head[:8].hex(' ') or 'none came'}) are of no known "
                 "video format - send mpegts, mkv or raw H.264, or state the size of bare frames (--raw)."
@@ -85,7 +89,7 @@ def read_standard_input(closing: threading.Event) -> ArrivingBytes:
     """
     if sys.stdin.isatty():
         raise NotAVideo("cannot stream standard input - it is a terminal - pipe a video into this command.")
-    return ArrivingBytes(sys.stdin.buffer, "<standard input>", closing)
+    return ArrivingBytes(cast(BufferedIOBase, sys.stdin.buffer), "<standard input>", closing)
 
 
 def follow_file(path: str, idle_s: float, closing: threading.Event) -> ArrivingBytes:

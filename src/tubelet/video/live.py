@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import av
 import numpy as np
@@ -61,6 +61,7 @@ class LiveFrame:
     """Compute uint8 (height, width, channel), RGB, upright."""
 
 
+@runtime_checkable
 class FrameSource(Protocol):
     """Give frames as they come: what `stream` needs of a source."""
 
@@ -255,7 +256,7 @@ class LiveSource:
         except (av.error.TimeoutError, av.error.ExitError) as error:
             raise DecodeTimeout(
                 f"cannot {verb} {self.name!r} - nothing came within {self._timeout_s:g} s - check that it sends, or "
-                "wait longer (--timeout-s)."
+                "wait longer (--timeout)."
             ) from error
         except (av.error.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)

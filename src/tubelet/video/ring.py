@@ -13,7 +13,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from tubelet.video.live import LiveFrame
 
@@ -25,7 +26,8 @@ TOLERANCE = 0.1
 """Part of the time between two frames of the source by which a frame may be late for its tick: files round times."""
 
 
-class Sample(NamedTuple, Generic[P]):
+@dataclass(frozen=True)
+class Sample(Generic[P]):
     """Hold what was on the screen at one tick."""
 
     tick: int
