@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tubelet.models import load_weights as load_weights
     from tubelet.prediction.load import load as load
     from tubelet.prediction.predict import predict as predict
+    from tubelet.prediction.stream import stream as stream
     from tubelet.recipes.recipe import Recipe as Recipe
     from tubelet.training.pretraining import pretrain as pretrain
     from tubelet.training.train import train as train
@@ -51,6 +52,7 @@ _HOMES = {
     "load_weights": "tubelet.models",
     "predict": "tubelet.prediction.predict",
     "pretrain": "tubelet.training.pretraining",
+    "stream": "tubelet.prediction.stream",
     "train": "tubelet.training.train",
 }
 
@@ -72,6 +74,7 @@ __all__ = [
     "load_weights",
     "predict",
     "pretrain",
+    "stream",
     "train",
 ]
 
