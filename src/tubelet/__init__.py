@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tubelet.prediction.predict import predict as predict
     from tubelet.prediction.stream import stream as stream
     from tubelet.recipes.recipe import Recipe as Recipe
+    from tubelet.teaching.embeddings import embed as embed
+    from tubelet.teaching.teach import teach as teach
     from tubelet.training.pretraining import pretrain as pretrain
     from tubelet.training.train import train as train
     from tubelet.video.clip import Clip as Clip
@@ -45,6 +47,7 @@ _HOMES = {
     "audit": "tubelet.evaluation.audit",
     "compare": "tubelet.evaluation.compare",
     "create_model": "tubelet.models",
+    "embed": "tubelet.teaching.embeddings",
     "evaluate": "tubelet.evaluation.evaluate",
     "explain": "tubelet.explanation.explain",
     "list_models": "tubelet.models",
@@ -53,6 +56,7 @@ _HOMES = {
     "predict": "tubelet.prediction.predict",
     "pretrain": "tubelet.training.pretraining",
     "stream": "tubelet.prediction.stream",
+    "teach": "tubelet.teaching.teach",
     "train": "tubelet.training.train",
 }
 
@@ -67,6 +71,7 @@ __all__ = [
     "audit",
     "compare",
     "create_model",
+    "embed",
     "evaluate",
     "explain",
     "list_models",
@@ -75,6 +80,7 @@ __all__ = [
     "predict",
     "pretrain",
     "stream",
+    "teach",
     "train",
 ]
 

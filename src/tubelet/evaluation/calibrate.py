@@ -2,21 +2,18 @@
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
 
 from tubelet.calibration import Calibration, fit_novelty, fit_temperature, score_labels
 from tubelet.classifier import Classifier
-from tubelet.data.dataset import BadSample, ClipDataset
-from tubelet.data.loader import EpochOrder, LoaderOptions, make_loader
+from tubelet.data.loader import LoaderOptions
 from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample
 from tubelet.errors import CheckpointError, DataError
-from tubelet.evaluation.evaluate import prepare_evaluation
+from tubelet.evaluation.inference import infer_samples
 from tubelet.evaluation.opening import open_split
 from tubelet.model_folder import hash_weights, replace_calibration
 from tubelet.prediction.load import find_model, find_remote, load
@@ -27,15 +24,6 @@ TRAINING_CLIPS = 1000
 """Training clips that say where the classes lie; for more classes than 200, five of each."""
 MOST_PER_CLASS = 50
 LEAST_PER_CLASS = 5
-
-
-class _Measured(NamedTuple):
-    """Hold what a classifier made of the clips that could be read."""
-
-    logits: Float32[np.ndarray, "clip classes"]
-    features: Float32[np.ndarray, "clip dim"]
-    labels: Int64[np.ndarray, " clip"] | Bool[np.ndarray, "clip classes"]
-    bad: tuple[BadSample, ...]
 
 
 def calibrate(
@@ -112,9 +100,8 @@ def fit_calibration(
     known = own.novelty if own and own.weights == weights else None
     is_single = classifier.task == "classification"
     training = _choose_training(manifest) if is_single and known is None and split != "train" else []
-    options = options or LoaderOptions()
     total = len(samples) + len(training)
-    held_out = _measure(classifier, samples, manifest, options, lambda done: on_step(done, total))
+    held_out = infer_samples(classifier, samples, manifest, options=options, on_step=lambda done: on_step(done, total))
     opened.check_read(len(held_out.labels), held_out.bad, "calibrate")
     if not (np.isfinite(held_out.logits).all() and np.isfinite(held_out.features).all()):
         raise DataError(
@@ -130,7 +117,9 @@ def fit_calibration(
     if known is not None:
         known = known.draw_border(held_out.features)
     elif training:
-        rows = _measure(classifier, training, manifest, options, lambda done: on_step(len(samples) + done, total))
+        rows = infer_samples(
+            classifier, training, manifest, options=options, on_step=lambda done: on_step(len(samples) + done, total)
+        )
         sound = np.isfinite(rows.features).all(axis=1)
         learned = fit_novelty(rows.features[sound], rows.labels[sound]) if sound.any() else None
         known = learned and learned.draw_border(held_out.features)
@@ -144,31 +133,3 @@ def _choose_training(manifest: Manifest) -> list[Sample]:
     for sample in manifest.select("train"):
         by_class.setdefault(sample.label, []).append(sample)
     return [row for rows in by_class.values() for row in rows[:: -(-len(rows) // most)]]
-
-
-def _measure(
-    classifier: Classifier,
-    samples: Sequence[Sample],
-    manifest: Manifest,
-    options: LoaderOptions,
-    on_step: Callable[[int], None],
-) -> _Measured:
-    """Run the model over samples, one view each; those that cannot be read are left out."""
-    prepare = partial(prepare_evaluation, spec=classifier.input_spec)
-    dataset = ClipDataset(samples, manifest, classifier.input_spec, prepare, decoder=options.decoder)
-    logits, features, labels = [], [], []
-    bad: list[BadSample] = []
-    done = 0
-    for batch in make_loader(dataset, EpochOrder(len(samples), options.batch, None), options):
-        if len(batch.labels):
-            inferred = classifier.infer(batch.clips, lengths=batch.lengths)
-            logits.append(inferred.logits.cpu().numpy())
-            features.append(inferred.features.cpu().numpy())
-            labels.append(batch.labels.numpy())
-        bad.extend(batch.bad)
-        done += len(batch.labels) + len(batch.bad)
-        on_step(done)
-    if not labels:
-        none = np.zeros((0, len(classifier.classes)), np.float32)
-        return _Measured(none, none, np.zeros(0, np.int64), tuple(bad))
-    return _Measured(np.concatenate(logits), np.concatenate(features), np.concatenate(labels), tuple(bad))
