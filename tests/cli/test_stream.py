@@ -52,17 +52,29 @@ def test_a_file_is_streamed_as_lines_as_json_and_into_a_video(small_run, clip, t
     assert max(above) < min(changed[12:])
 
 
-def test_what_cannot_be_streamed_is_one_line(small_run, clip, capsys):
+def test_what_cannot_be_streamed_is_one_line(small_run, clip, tmp_path, capsys):
     for source, code in (("concat:a|b", 1), ("absent.mp4", 1)):
         found, out, err = run("stream", small_run, source, "--window", "1", capsys=capsys)
         assert (found, out, err.count("\n")) == (code, "", 1)
     code, _, err = run("stream", small_run, clip, capsys=capsys)
     assert code == 2
     assert "--window" in err
-    code, _, err = run("stream", small_run, clip, "--window", "1", "--save", "out.avi", capsys=capsys)
-    assert code == 2
+    kept = tmp_path / "kept.mp4"
+    kept.write_bytes(b"mine")
+    for saved, *wrong in ((tmp_path / "out.avi",), (tmp_path / "no" / "out.mp4",), (kept, "--hop", "-1")):
+        code, _, err = run("stream", small_run, clip, "--window", "1", "--save", saved, *wrong, capsys=capsys)
+        assert code == 2
+    assert kept.read_bytes() == b"mine"
     code, _, err = run("stream", small_run, clip, "--window", "60", capsys=capsys)
     assert (code, "no window of 60 s was full" in err) == (0, True)
+
+
+def test_a_terminal_gets_a_table(small_run, clip, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    code, out, _ = run("stream", small_run, clip, "--window", "0.66", "--top", "2", capsys=capsys)
+    assert code == 0
+    assert "latency" in out
+    assert "left out: 0 windows, 0 frames" in out
 
 
 def test_frames_that_come_after_the_end_are_not_written(tmp_path):

@@ -1,8 +1,11 @@
 """Hold that a stream says of every window what is said of that clip alone, in time and at no more cost than needed."""
 
+import importlib.util
 import itertools
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +148,18 @@ def test_a_consumer_ten_times_too_slow_gets_the_newest_in_time_and_hears_what_wa
     assert 400 - 60 - len(slow) * 8 <= running.dropped <= 400 - 8
     assert running.skipped > 60
     assert [found.dropped for found in slow] == sorted(found.dropped for found in slow)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of a process as Linux states it")
+def test_memory_does_not_grow_with_the_stream():
+    path = Path(__file__).parents[2] / "benchmarks" / "streaming.py"
+    spec = importlib.util.spec_from_file_location("streaming_benchmark", path)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    memory_mb, count = benchmark.soak(1.0)
+    assert count == (60 * 25 - 16) // 4 + 1
+    assert max(memory_mb[1:]) - min(memory_mb[1:]) <= 20
 
 
 def test_a_failure_of_a_live_source_reaches_who_iterates():

@@ -58,7 +58,7 @@ def show_stream(
         except KeyboardInterrupt:
             pass
     errors.print(_conclude(running, count), style="dim")
-    if overlay:
+    if overlay and overlay.has_frames:
         errors.print(f"written: {save}", markup=False, style="dim")
     return 0
 

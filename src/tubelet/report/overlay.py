@@ -5,7 +5,7 @@ import threading
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
@@ -27,17 +27,20 @@ class Overlay:
     The file is in fragments of about two seconds: what has been written plays, even where the program is killed.
 
     Args:
-        path: where the file goes; an existing one is replaced.
+        path: where the file goes, from the first frame on; an existing one is replaced.
 
     Raises:
-        ConfigError: another kind of file.
-        OSError: a place that cannot be written.
+        ConfigError: another kind of file, or no such folder.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if Path(path).suffix.lower() != ".mp4":
             raise ConfigError(f"cannot save a stream as {os.fspath(path)!r} - it becomes an .mp4 file - name it so.")
-        self._file = Path(path).open("wb")  # noqa: SIM115 - closed by close
+        if not Path(path).absolute().parent.is_dir():
+            raise ConfigError(f"cannot save a stream as {os.fspath(path)!r} - there is no such folder - make it first.")
+        self._path = Path(path)
+        self._file: IO[bytes] | None = None
+        self._is_closed = False
         self._container: av.container.OutputContainer | None = None
         self._track: av.VideoStream | None = None
         self._said: tuple[str, float] | None = None
@@ -48,11 +51,16 @@ class Overlay:
         """Write this on the frames that follow."""
         self._said = label, score
 
+    @property
+    def has_frames(self) -> bool:
+        """Whether there is a file."""
+        return self._file is not None
+
     def add(self, frame: LiveFrame) -> None:
         """Write one frame, from any thread; none once this is closed."""
         picture = frame.show()
         with self._lock:
-            if not self._file.closed:
+            if not self._is_closed:
                 self._write(picture, frame.time_s)
 
     def _write(self, picture: UInt8[np.ndarray, "height width channel"], time_s: float) -> None:
@@ -74,6 +82,7 @@ class Overlay:
     def _open(self, height: int, width: int) -> None:
         import av
 
+        self._file = self._path.open("wb")
         movflags = "frag_keyframe+empty_moov+default_base_moof"
         self._container = av.open(self._file, "w", format="mp4", options={"movflags": movflags})
         track = self._container.add_stream("libx264", rate=25, options={"preset": "veryfast", "crf": "23", "g": "50"})
@@ -88,7 +97,9 @@ class Overlay:
                 self._container.mux(self._track.encode(None))
                 self._container.close()
             self._container = self._track = None
-            self._file.close()
+            self._is_closed = True
+            if self._file is not None:
+                self._file.close()
 
     def __enter__(self) -> "Overlay":
         return self

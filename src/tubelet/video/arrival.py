@@ -8,13 +8,14 @@ import sys
 import threading
 import time
 from io import BufferedIOBase, RawIOBase
-from typing import cast
+from typing import Any
 
 from tubelet.errors import NotAVideo
 from tubelet.video.opening import DEMUXERS, open_file, sniff_demuxer
 
 __all__ = ["ArrivingBytes", "follow_file", "read_standard_input"]
 
+STANDARD_INPUT = "<standard input>"
 _HEAD_BYTES = 1024
 _PAUSE_S = 0.02
 
@@ -36,6 +37,7 @@ class ArrivingBytes:
         self._file = file
         self._closing = closing
         self._idle_s = idle_s
+        self._is_standard = name == STANDARD_INPUT
         self._head = b""
 
     def read(self, count: int) -> bytes:
@@ -77,7 +79,7 @@ class ArrivingBytes:
 
     def close(self) -> None:
         """Close the file; standard input stays open."""
-        if self._file is not sys.stdin.buffer:
+        if not self._is_standard:
             self._file.close()
 
 
@@ -89,7 +91,9 @@ def read_standard_input(closing: threading.Event) -> ArrivingBytes:
     """
     if sys.stdin.isatty():
         raise NotAVideo("cannot stream standard input - it is a terminal - pipe a video into this command.")
-    return ArrivingBytes(cast(BufferedIOBase, sys.stdin.buffer), "<standard input>", closing)
+    # Below the buffer, whose lock a thread that waits in it would hold when the program ends.
+    raw: Any = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+    return ArrivingBytes(raw, STANDARD_INPUT, closing)
 
 
 def follow_file(path: str, idle_s: float, closing: threading.Event) -> ArrivingBytes:
