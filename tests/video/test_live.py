@@ -191,14 +191,41 @@ def test_options_that_do_not_fit_are_refused(source, options, said):
         LiveSource(source, **options)
 
 
-def test_a_stream_that_begins_midway_or_is_damaged_goes_on(transport, monkeypatch):
-    data = bytearray(transport.read_bytes())
-    middle = len(data) // 2 // 188 * 188
-    data[middle : middle + 188 * 3] = bytes(188 * 3)
-    pipe(monkeypatch, bytes(data))
+def test_a_stream_that_begins_midway_gives_what_it_can(tmp_path, monkeypatch):
+    path = tmp_path / "keys.ts"
+    with av.open(str(path), "w") as file:
+        options = {"g": "10", "keyint_min": "10", "sc_threshold": "0", "bf": "0"}
+        track = file.add_stream("libx264", rate=10, options=options)
+        track.width, track.height, track.pix_fmt = 32, 32, "yuv420p"
+        for number in range(30):
+            picture = np.random.default_rng(number).integers(0, 255, (32, 32, 3), np.uint8)
+            file.mux(track.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        file.mux(track.encode(None))
+    data = path.read_bytes()
+    pipe(monkeypatch, data[len(data) // 188 // 5 * 188 :])
     pixels, times_s = read(LiveSource("-"))
-    assert 15 <= len(pixels) <= 30
-    assert (np.diff(times_s) >= 0).all()
+    assert 20 <= len(pixels) < 30
+    assert np.diff(times_s) == pytest.approx(0.1)
+
+
+def test_a_packet_that_does_not_decode_is_passed_over_and_counted(tmp_path, monkeypatch):
+    path = tmp_path / "damaged.mkv"
+    with av.open(str(path), "w") as file:
+        track = file.add_stream("mjpeg", rate=10)
+        track.width, track.height, track.pix_fmt = 32, 32, "yuvj420p"
+        for number in range(10):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 20 * number, np.uint8), "rgb24")
+            for packet in track.encode(frame):
+                if number == 4:
+                    broken = av.Packet(b"no picture " * 9)
+                    broken.stream, broken.pts, broken.dts = track, packet.pts, packet.dts
+                    broken.time_base, broken.is_keyframe = packet.time_base, True
+                file.mux(broken if number == 4 else packet)
+    pipe(monkeypatch, path.read_bytes())
+    source = LiveSource("-")
+    _, times_s = read(source)
+    assert times_s == pytest.approx([0, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9])
+    assert source.num_damaged == 1
 
 
 def test_a_source_whose_times_begin_again_goes_on_counting():
