@@ -17,6 +17,7 @@ from tubelet.classifier import Classifier
 from tubelet.errors import ConfigError, VideoError
 from tubelet.models import create_model
 from tubelet.prediction.stream import Thresholds, _Presence, plan_step, stream
+from tubelet.scorer import Inferred, Scorer
 from tubelet.transforms.preparation import fit
 from tubelet.video.live import FrameFeed
 from tubelet.video.source import Video
@@ -92,6 +93,23 @@ def test_a_hop_that_is_no_whole_number_of_steps_is_said_and_computed_whole():
     assert len(list(running)) == 5
     assert stream(classifier, feed([]), hop_s=0.16).is_cached
     assert "mixes moments" in stream(make_classifier("vivit_nano_joint"), feed([])).explanation
+
+
+class Exported(Scorer):
+    """A scorer without a PyTorch model, as an exported file is one."""
+
+    name, device = "exported", torch.device("cpu")
+
+    def infer(self, clips, precision=torch.float32, *, lengths=None):
+        features = clips.float().mean(dim=(2, 3, 4)) / 255
+        return Inferred(features[:, :3], features)
+
+
+def test_a_file_that_was_exported_streams_whole_windows():
+    spec = InputSpec(frames=8, height=16, width=16, sampling="dense")
+    running = stream(Exported(spec, ("a", "b", "c")), feed(make_pictures(16)))
+    assert running.explanation == "whole windows are computed: exported runs as a whole"
+    assert len(list(running)) == 9
 
 
 def test_classes_enter_and_leave_at_different_scores():
