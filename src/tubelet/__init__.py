@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tubelet.models import load_weights as load_weights
     from tubelet.prediction.load import load as load
     from tubelet.prediction.predict import predict as predict
+    from tubelet.prediction.stream import stream as stream
     from tubelet.recipes.recipe import Recipe as Recipe
     from tubelet.serving.serve import serve as serve
     from tubelet.teaching.embeddings import embed as embed
@@ -58,6 +59,7 @@ _HOMES = {
     "predict": "tubelet.prediction.predict",
     "pretrain": "tubelet.training.pretraining",
     "serve": "tubelet.serving.serve",
+    "stream": "tubelet.prediction.stream",
     "teach": "tubelet.teaching.teach",
     "train": "tubelet.training.train",
 }
@@ -83,6 +85,7 @@ __all__ = [
     "predict",
     "pretrain",
     "serve",
+    "stream",
     "teach",
     "train",
 ]

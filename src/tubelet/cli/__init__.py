@@ -30,6 +30,7 @@ from tubelet.cli.push import push_model
 from tubelet.cli.recipe import recipe_app
 from tubelet.cli.replay import replay_failure
 from tubelet.cli.serve import serve_models
+from tubelet.cli.stream import stream_source
 from tubelet.cli.teach import teach_model
 from tubelet.cli.train import train_model
 from tubelet.cli.tune import tune_recipe
@@ -57,6 +58,7 @@ app.command(audit_model, name="audit")
 app.command(compare_runs, name="compare")
 app.command(calibrate_model, name="calibrate")
 app.command(predict_sources, name="predict")
+app.command(stream_source, name="stream")
 app.command(explain_source, name="explain")
 app.command(export_model, name="export")
 app.command(serve_models, name="serve")

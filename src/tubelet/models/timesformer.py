@@ -169,7 +169,7 @@ class TimeSformer(VideoModel):
     def encode(
         self, grid: Float[Tensor, "batch t h w dim"]
     ) -> tuple[Float[Tensor, "batch token dim"], Float[Tensor, "batch t h w dim"]]:
-        """Return the class token of each clip, or frame for space_only, and the patches: not normalized."""
+        """Return the class token of each clip (space_only: of each frame) and the patches, not yet normalized."""
         axes: Axes = "h w" if self.config.form == "space_only" else "t h w"
         size = Size3(*grid.shape[1:4])
         kept = choose_tokens(axes, grid, self.token_share)

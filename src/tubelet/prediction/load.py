@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from tubelet import files
 from tubelet.calibration import COVERAGE
@@ -15,8 +16,10 @@ from tubelet.models.weights.folder import read_folder
 from tubelet.models.weights.source import WeightFiles, find_weights
 from tubelet.prediction.devices import choose_device
 from tubelet.prediction.predict import Prediction, predict_one
+from tubelet.prediction.stream import PredictionStream, stream
 from tubelet.runtime import ExportedModel, is_exported
 from tubelet.scorer import Scorer
+from tubelet.video.live import FrameSource
 from tubelet.video.source import Source
 
 __all__ = ["ExportedPredictor", "Predictor", "find_model", "find_remote", "load", "load_classifier"]
@@ -40,6 +43,10 @@ class _OpensSources(Scorer):
             VideoError: where the source cannot be read.
         """
         return predict_one(self, source, views=views, decoder=decoder, coverage=coverage)
+
+    def stream(self, source: str | int | FrameSource, **options: Any) -> PredictionStream:
+        """Classify a camera, a network stream, a pipe or a file, window by window; see `tubelet.stream`."""
+        return stream(self, source, **options)
 
 
 class Predictor(_OpensSources, Classifier):
