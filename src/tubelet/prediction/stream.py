@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tubelet.calibration import COVERAGE, check_coverage
 from tubelet.errors import ConfigError
-from tubelet.prediction.predict import Prediction, _judge
+from tubelet.prediction.predict import Prediction, judge
 from tubelet.prediction.windows import WindowScorer, plan_hop
 from tubelet.scorer import Inferred, Scorer
 from tubelet.transforms.preparation import fit
@@ -279,7 +279,7 @@ class PredictionStream:
         begin_s = time.monotonic()
         first = window[0].tick
         inferred = self._scorer.infer(first, [sample.picture for sample in window])
-        prediction = _judge(self._classifier, self.source.name, inferred, self.plan.coverage)
+        prediction = judge(self._classifier, self.source.name, inferred, self.plan.coverage)
         start_s = first * self.plan.step_s
         end_s = start_s + self.window_s
         events = self._presence.update(prediction.scores, end_s)
