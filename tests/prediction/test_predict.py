@@ -14,7 +14,8 @@ from PIL import Image
 import tubelet
 from small_run import write_clip
 from tubelet.errors import CheckpointError, ConfigError, TubeletError, UnknownName
-from tubelet.prediction.predict import Prediction, PredictionError, expand_sources, predict
+from tubelet.prediction.predict import Prediction, PredictionError, predict
+from tubelet.prediction.sources import list_sources
 from tubelet.transforms.preparation import normalize
 
 
@@ -70,9 +71,9 @@ def test_a_bad_file_is_reported_and_the_others_are_done(small_run, tmp_path):
 def test_patterns_and_folders_stand_for_their_files(tmp_path):
     for name in ("a.mp4", "b.mp4", "c.avi", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
-    assert expand_sources([f"{tmp_path}/*.mp4"]) == [f"{tmp_path}/a.mp4", f"{tmp_path}/b.mp4"]
-    assert expand_sources([str(tmp_path)]) == [f"{tmp_path}/{name}" for name in ("a.mp4", "b.mp4", "c.avi")]
-    assert expand_sources([f"{tmp_path}/nothing*"]) == [f"{tmp_path}/nothing*"]
+    assert list(list_sources([f"{tmp_path}/*.mp4"])) == [f"{tmp_path}/a.mp4", f"{tmp_path}/b.mp4"]
+    assert list(list_sources([str(tmp_path)])) == [f"{tmp_path}/{name}" for name in ("a.mp4", "b.mp4", "c.avi")]
+    assert list(list_sources([f"{tmp_path}/nothing*"])) == [f"{tmp_path}/nothing*"]
 
 
 def save_picture(path):
@@ -89,15 +90,15 @@ def test_a_folder_is_one_clip_only_where_it_holds_images_and_no_videos(tmp_path)
     (deep / "inner" / "b.avi").write_bytes(b"")
     (frames / "notes.txt").write_bytes(b"by hand")
     save_picture(frames / "thumbnails" / "1.png")
-    assert expand_sources([str(clips)]) == [f"{clips}/a.mp4"]
-    assert expand_sources([str(deep)]) == [f"{deep}/inner/b.avi"]
-    assert expand_sources([str(frames)]) == [str(frames)]
+    assert list(list_sources([str(clips)])) == [f"{clips}/a.mp4"]
+    assert list(list_sources([str(deep)])) == [f"{deep}/inner/b.avi"]
+    assert list(list_sources([str(frames)])) == [str(frames)]
 
 
 def test_moving_pictures_among_the_frames_of_a_clip_make_no_folder_of_videos(tmp_path):
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "1.png", save_all=True, append_images=frames[1:])
-    assert expand_sources([str(tmp_path)]) == [str(tmp_path)]
+    assert list(list_sources([str(tmp_path)])) == [str(tmp_path)]
 
 
 def test_a_single_path_is_one_source(small_run, tmp_path):
