@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tubelet import __version__
 from tubelet.cli.audit import audit_model
+from tubelet.cli.benchmark import benchmark_model
 from tubelet.cli.calibrate import calibrate_model
 from tubelet.cli.compare import compare_runs
 from tubelet.cli.data import data_app
@@ -54,6 +55,7 @@ app.command(compare_runs, name="compare")
 app.command(calibrate_model, name="calibrate")
 app.command(predict_sources, name="predict")
 app.command(explain_source, name="explain")
+app.command(benchmark_model, name="benchmark")
 app.command(push_model, name="push")
 app.command(show_models, name="models")
 app.command(weights_app)

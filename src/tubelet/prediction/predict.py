@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from tubelet.calibration import COVERAGE, check_coverage
 from tubelet.classifier import Classifier, Inferred
 from tubelet.data.dataset import check_channels, read_views
 from tubelet.data.features import choose_rows
-from tubelet.errors import ConfigError, DataError, TubeletError
+from tubelet.errors import ConfigError, DataError, TubeletError, name_nearest
 from tubelet.metrics import THRESHOLD
 from tubelet.prediction.devices import choose_precision
 from tubelet.prediction.sources import list_sources
@@ -94,6 +94,7 @@ class PredictionError:
 
 
 Outcome = Prediction | PredictionError
+_PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,9 @@ class PredictionOptions:
     """Which backend reads videos."""
     coverage: float = COVERAGE
     """Share of sources whose label set shall hold the true class, where the model is calibrated."""
-    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
-    """Number format of forward passes; auto is bf16 where it is native, which is faster and may tip close decisions."""
+    precision: str = "fp32"
+    """Number format of forward passes: fp32, bf16, fp16, or auto: bf16 where it is native, which is faster and may tip
+    close decisions."""
     batch: int = 8
     """Clips that the model is given at once, at most."""
     readers: int = 0
@@ -123,7 +125,11 @@ class PredictionOptions:
         if self.readers < 0:
             raise ConfigError(f"cannot predict with {self.readers} readers - give 1 or more, or 0 to have it chosen.")
         check_coverage(self.coverage)
-        choose_precision(self.precision, torch.device("cpu"))
+        if self.precision not in _PRECISIONS:
+            near = name_nearest(self.precision, _PRECISIONS) or "."
+            raise ConfigError(
+                f"precision must be one of {', '.join(_PRECISIONS)} - found {self.precision!r}{near} Choose one."
+            )
         DECODERS[self.decoder]()
 
 
@@ -209,7 +215,7 @@ def predict(
     views: int = 1,
     decoder: str = "pyav",
     coverage: float = COVERAGE,
-    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32",
+    precision: str = "fp32",
     batch: int = 8,
     readers: int = 0,
 ) -> Iterator[Outcome]:
