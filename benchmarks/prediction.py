@@ -11,7 +11,9 @@ processor time, which other programs disturb less; ratios are of the blocks of o
 
 The model is VideoMAE-small at `--size` pixels with random weights and a head that was fitted, in closed form, to the
 classes of other clips: labels differ, and some are close calls. Without --folder clips of `moving-shapes` are drawn:
-240 x 320, 75 frames, H.264 with a key frame every 8 frames, 40 clips five times.
+240 x 320, 75 frames, H.264 with a key frame every 8 frames, 40 clips five times. Of a folder those clips are left out
+that both sides crop differently: where half a pixel is to be rounded, transformers cuts it off, and ours follows
+torchvision.
 
 torchvision beside a PyTorch for the CPU does not import by itself; two operators are declared for it first.
 """
@@ -42,6 +44,7 @@ from tubelet.prediction.devices import choose_device  # noqa: E402
 from tubelet.prediction.predict import read_clips  # noqa: E402
 from tubelet.video.clip import VideoInfo  # noqa: E402
 from tubelet.video.sampling import plan  # noqa: E402
+from tubelet.video.source import Video  # noqa: E402
 from tubelet.video.spec import InputSpec  # noqa: E402
 from tubelet.video.synthetic import draw_clip, write_video  # noqa: E402
 
@@ -63,6 +66,17 @@ def draw(folder: Path, count: int) -> list[str]:
             shutil.copy(folder / f"{number % DRAWN:03d}.mp4", path)
         paths.append(str(path))
     return paths
+
+
+def find(folder: Path, size: int, count: int) -> list[str]:
+    paths = []
+    for path in sorted(map(str, folder.rglob("*.mp4"))):
+        with Video(path) as video:
+            short, long = sorted((video.info.height, video.info.width))
+        rest = size * long // short - size
+        if round(rest / 2) == rest // 2:
+            paths.append(path)
+    return paths[:count]
 
 
 def make_classifier(size: int) -> Classifier:
@@ -159,8 +173,7 @@ def main() -> None:
         theirs = Theirs(Path(place) / "model", classifier.input_spec)
         clips = Path(place) / "clips"
         clips.mkdir()
-        found = sorted(map(str, given.folder.rglob("*.mp4"))) if given.folder else draw(clips, given.clips)
-        paths = found[: given.clips]
+        paths = find(given.folder, given.size, given.clips) if given.folder else draw(clips, given.clips)
         time_parts(classifier, theirs, paths[0])
         ways: dict[str, Way] = {
             "transformers": theirs.one_by_one,

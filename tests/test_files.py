@@ -354,3 +354,12 @@ def test_a_full_disk_keeps_the_old_folder(tmp_path):
     with pytest.raises(DiskFull, match=r"model.*needs at least 3 bytes"):
         refill()
     assert names(tmp_path / "model") == ["one", "sub"]
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path):
+    (tmp_path / "taken").write_text("")
+    files.check_folder(tmp_path / "new" / "deeper")
+    files.check_folder(tmp_path)
+    for place in (tmp_path / "taken", tmp_path / "taken" / "deeper"):
+        with pytest.raises(ConfigError, match="is a file - give a folder"):
+            files.check_folder(place)

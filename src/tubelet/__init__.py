@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tubelet.prediction.load import load as load
     from tubelet.prediction.predict import predict as predict
     from tubelet.recipes.recipe import Recipe as Recipe
+    from tubelet.teaching.embeddings import embed as embed
+    from tubelet.teaching.teach import teach as teach
     from tubelet.training.pretraining import pretrain as pretrain
     from tubelet.training.train import train as train
     from tubelet.video.clip import Clip as Clip
@@ -46,6 +48,7 @@ _HOMES = {
     "benchmark": "tubelet.benchmarking.benchmark",
     "compare": "tubelet.evaluation.compare",
     "create_model": "tubelet.models",
+    "embed": "tubelet.teaching.embeddings",
     "evaluate": "tubelet.evaluation.evaluate",
     "explain": "tubelet.explanation.explain",
     "list_models": "tubelet.models",
@@ -53,6 +56,7 @@ _HOMES = {
     "load_weights": "tubelet.models",
     "predict": "tubelet.prediction.predict",
     "pretrain": "tubelet.training.pretraining",
+    "teach": "tubelet.teaching.teach",
     "train": "tubelet.training.train",
 }
 
@@ -68,6 +72,7 @@ __all__ = [
     "benchmark",
     "compare",
     "create_model",
+    "embed",
     "evaluate",
     "explain",
     "list_models",
@@ -75,6 +80,7 @@ __all__ = [
     "load_weights",
     "predict",
     "pretrain",
+    "teach",
     "train",
 ]
 

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from tubelet.models.card import change_config
 from tubelet.models.contract import VideoModel, build_model, find_card
 from tubelet.models.weights.folder import write_folder
 from tubelet.models.weights.sizes import check_sizes
+from tubelet.scorer import Inferred, Scorer
 from tubelet.shapes import Task
 from tubelet.transforms.preparation import normalize
 from tubelet.video.spec import InputSpec
@@ -36,16 +37,7 @@ from tubelet.video.spec import InputSpec
 __all__ = ["Classifier", "Inferred"]
 
 
-class Inferred(NamedTuple):
-    """Hold what a model makes of clips."""
-
-    logits: Float32[Tensor, "batch classes"]
-    """Before any temperature."""
-    features: Float32[Tensor, "batch dim"]
-    """What the head reads."""
-
-
-class Classifier:
+class Classifier(Scorer):
     """Score clips with a model under the input contract it was trained with.
 
     Args:
@@ -77,11 +69,13 @@ class Classifier:
                 f"{model.config.name} takes {model.takes} - input.kind is {input_spec.kind} - choose another model, or "
                 f"input.kind {model.takes}."
             )
+        super().__init__(input_spec, classes, task, calibration)
         self.model = model
-        self.input_spec = input_spec
-        self.classes = classes
-        self.task: Task = task
-        self.calibration = calibration
+
+    @property
+    def name(self) -> str:
+        """Name of the model, as `tubelet models` lists it."""
+        return self.model.config.name
 
     @property
     def device(self) -> torch.device:
@@ -125,36 +119,10 @@ class Classifier:
             logits: Tensor = self.model.head(features)
         return Inferred(logits.float(), features.float())
 
-    def score(
-        self,
-        clips: UInt8[Tensor, "batch time height width channel"] | Float32[Tensor, "batch time height width channel"],
-        precision: torch.dtype = torch.float32,
-        *,
-        lengths: Int64[Tensor, " batch"] | None = None,
-        as_logits: bool = False,
-    ) -> Float[Tensor, "batch classes"]:
-        """Compute class probabilities of fitted clips; calibrated ones where there is a calibration.
-
-        Args:
-            clips: of the contract's frames and size; uint8 pixels, or float32 features.
-            precision: number format of the forward pass; `torch.bfloat16` runs under autocast.
-            lengths: frames of each clip of features that are real; all of them without it.
-            as_logits: return what the probabilities are the softmax, or sigmoid, of: logits over the temperature.
-
-        Returns:
-            float32; each row sums to 1, unless the task is `multilabel`.
-        """
+    def _infer_logits(self, clips: Tensor, precision: torch.dtype, lengths: Tensor | None) -> Tensor:
+        # Through the model's own call, which training may have compiled.
         with self._evaluating(precision):
-            logits = self.compute_logits(clips, lengths)
-        return self._temper(logits) if as_logits else self.compute_probabilities(logits)
-
-    def compute_probabilities(self, logits: Float[Tensor, "batch classes"]) -> Float32[Tensor, "batch classes"]:
-        """Turn logits into probabilities, at the calibration's temperature where there is one."""
-        tempered = self._temper(logits)
-        return tempered.sigmoid() if self.task == "multilabel" else tempered.softmax(dim=1)
-
-    def _temper(self, logits: Float[Tensor, "batch classes"]) -> Float32[Tensor, "batch classes"]:
-        return logits.float() / (self.calibration.temperature if self.calibration else 1.0)
+            return self.compute_logits(clips, lengths)
 
     @contextmanager
     def _evaluating(self, precision: torch.dtype) -> Iterator[None]:

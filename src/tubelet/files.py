@@ -24,6 +24,7 @@ from tubelet.errors import CheckpointError, ConfigError, TubeletError
 
 __all__ = [
     "DiskFull",
+    "check_folder",
     "check_replaceable",
     "hash_bytes",
     "hash_file",
@@ -232,6 +233,21 @@ def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         new.rename(final)
     _sync_folder(final.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Refuse to write into what is no folder, before anything is computed for it.
+
+    Args:
+        path: where files are to be written; absent is fine.
+
+    Raises:
+        ConfigError: a file lies there, or in the way.
+    """
+    folder = Path(path)
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise ConfigError(f"cannot write to {os.fspath(path)!r} - {str(nearest)!r} is a file - give a folder.")
 
 
 def check_replaceable(path: str | os.PathLike[str], own: Iterable[str]) -> None:

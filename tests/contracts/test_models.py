@@ -228,6 +228,36 @@ def test_a_size_that_does_not_fit_names_one_that_does(name):
     assert model(make_clips(model, **{axis: good})).shape == (2, NUM_CLASSES)
 
 
+STEPPED = (
+    *("cnn_gru_nano", "cnn_transformer_nano", "frame_transformer_nano"),
+    *("timesformer_nano_space_only", "vivit_nano_factorized_encoder"),
+)
+"""Some of the models whose first stage sees a step at a time."""
+
+
+@every_model
+def test_steps_are_encoded_by_themselves_and_fused_to_the_same_logits(name):
+    model = make(name)
+    clips = make_clips(model)
+    if model.step_frames is None:
+        assert name not in STEPPED
+        with pytest.raises(ConfigError, match="encode_steps"):
+            model.encode_steps(clips)
+        with pytest.raises(ConfigError, match="fuse_steps"):
+            model.fuse_steps(torch.zeros(1, 4, 8))
+        return
+    length = model.step_frames
+    with torch.no_grad():
+        steps = model.encode_steps(clips)
+        torch.testing.assert_close(model.head(model.fuse_steps(steps)), model(clips), atol=1e-6, rtol=1e-6)
+        for place in range(steps.shape[1]):
+            alone = model.encode_steps(clips[:, :, place * length : (place + 1) * length])
+            torch.testing.assert_close(alone, steps[:, place : place + 1], atol=1e-5, rtol=1e-5)
+    if model.drops_tokens:
+        model.keep_tokens(0.5)
+        assert model.step_frames is None
+
+
 @every_model
 def test_reset_head_keeps_the_body_and_changes_the_classes(name):
     model = make(name)

@@ -45,6 +45,8 @@ def test_partners_say_what_backward_clips_show(tmp_path):
     assert tubelet.audit(HandMade("direction"), source).top1_reversed_partner is None
     with pytest.raises(ConfigError, match="'1' has none"):
         tubelet.audit(HandMade("direction"), source, partners={"0": "1"})
+    with pytest.raises(ConfigError, match="'2' is no class of the model"):
+        tubelet.audit(HandMade("direction"), source, partners={"0": "1", "1": "2"})
 
 
 def test_what_is_found_is_written_and_drawn(tmp_path):

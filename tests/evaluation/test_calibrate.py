@@ -192,6 +192,14 @@ def test_predict_prints_what_a_person_understands(small_run, tmp_path, capsys):
         tubelet.predict(tubelet.load(small_run), clip, coverage=90.0)
 
 
+def test_clips_that_were_trained_on_are_said(own, world):
+    rows = [line for line in (world / "manifest.csv").read_text().splitlines() if not line.endswith(",val")]
+    turned = world / "turned.csv"
+    turned.write_text("\n".join(row.replace(",train", ",val") for row in rows))
+    with pytest.warns(UserWarning, match="32 of the clips tested were trained on"):
+        calibrate(own, turned, workers=0)
+
+
 def test_what_cannot_be_calibrated_is_refused_by_name(own, world):
     manifest = read_manifest(world / "manifest.csv")
     others = replace(manifest, samples=tuple(sample for sample in manifest.samples if sample.split != "val"))

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 
 import pytest
@@ -70,7 +69,8 @@ def test_answers_to_other_clips_or_of_older_weights_are_not_taken(small_run, oth
     fewer.write_text("\n".join([lines[0], *[line for line in lines if line.endswith("test")][2:]]))
     found = tubelet.compare([other], fewer)
     assert (found.entries[0].is_stored, found.entries[0].n) == (False, 10)
-    os.utime(other / "predictions.csv", (0, 0))
+    told = json.loads((other / "report.json").read_text())
+    (other / "report.json").write_text(json.dumps({**told, "weights": "0" * 64}))
     renewed = tubelet.compare([small_run, other])
     assert [entry.is_stored for entry in renewed.entries] == [True, False]
     assert renewed.pairs[0].flips == ()

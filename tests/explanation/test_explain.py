@@ -75,6 +75,8 @@ def test_wishes_that_cannot_be_met_say_what_can(classifier, clip):
         tubelet.explain(classifier, clip, method="rolout")
     with pytest.raises(UnknownName, match="did you mean 'slow'"):
         tubelet.explain(classifier, clip, label="slo")
+    with pytest.raises(ConfigError, match="-1 random maps"):
+        tubelet.explain(classifier, clip, random_maps=-1)
     features = tubelet.InputSpec(kind="features", frames=8, height=1, width=1, channels=16, mean=(), std=())
     model = create_model("cnn_gru_small", num_classes=2, channels=16)
     with pytest.raises(ConfigError, match="an explanation shows pixels"):

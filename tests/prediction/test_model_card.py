@@ -129,6 +129,13 @@ def test_a_report_that_lacks_figures_is_refused(small_run, tmp_path):
         read_background(tmp_path / "run" / "model", tmp_path / "run")
 
 
+def test_a_report_of_other_weights_is_refused(small_run, tmp_path):
+    told = json.loads((shutil.copytree(small_run, tmp_path / "run") / "report.json").read_text())
+    (tmp_path / "run" / "report.json").write_text(json.dumps({**told, "weights": "0" * 64}))
+    with pytest.raises(CheckpointError, match="of other weights"):
+        read_background(tmp_path / "run" / "model", tmp_path / "run")
+
+
 def test_input_in_words():
     dense = InputSpec(sampling="dense", rate_fps=12.5, fit="stretch", short="loop", window=(-1000.0, 400.0), channels=1)
 

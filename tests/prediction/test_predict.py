@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections import deque
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from tubelet.prediction.predict import (
 )
 from tubelet.prediction.sources import list_sources
 from tubelet.transforms.preparation import normalize
+from tubelet.video.decoders.silence import muted_warnings
 
 
 def test_a_loaded_run_has_model_contract_classes_and_predicts(small_run, tmp_path):
@@ -236,7 +237,6 @@ def test_a_batch_too_large_for_the_memory_is_divided(small_run, inbox, monkeypat
 
     monkeypatch.setattr(classifier, "infer", infer_few)
     found = list(predict(classifier, inbox, batch=1, views=2))
-    monkeypatch.setattr("tubelet.prediction.predict.deque", ReadyFirst)
     again = list(predict(classifier, inbox, batch=8, views=2))
     assert max(sizes) > 2
     assert [one.source for one in again] == [one.source for one in found]
@@ -287,10 +287,12 @@ def test_half_the_digits_change_little(small_run, inbox):
     assert 0 < max(differences) < 0.05
 
 
-class ReadyFirst(deque):
-    """Wait for what was read before it is asked whether it is: batches are then as large as they can be."""
-
-    def __getitem__(self, index):
-        future = super().__getitem__(index)
-        future.exception()
-        return future
+def test_warnings_are_heard_again_after_threads_that_muted_them():
+    before = list(warnings.filters)
+    first, second = muted_warnings(), muted_warnings()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    warnings.warn("not heard", stacklevel=1)
+    second.__exit__(None, None, None)
+    assert warnings.filters == before

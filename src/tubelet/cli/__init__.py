@@ -19,6 +19,7 @@ from tubelet.cli.calibrate import calibrate_model
 from tubelet.cli.compare import compare_runs
 from tubelet.cli.data import data_app
 from tubelet.cli.doctor import report_doctor
+from tubelet.cli.embed import embed_clips
 from tubelet.cli.evaluate import evaluate_model
 from tubelet.cli.explain import explain_source
 from tubelet.cli.launching import launch, take_devices
@@ -28,6 +29,7 @@ from tubelet.cli.pretrain import pretrain_model
 from tubelet.cli.push import push_model
 from tubelet.cli.recipe import recipe_app
 from tubelet.cli.replay import replay_failure
+from tubelet.cli.teach import teach_model
 from tubelet.cli.train import train_model
 from tubelet.cli.tune import tune_recipe
 from tubelet.errors import ConfigError, Interrupted, TubeletError, UnknownName
@@ -56,6 +58,8 @@ app.command(calibrate_model, name="calibrate")
 app.command(predict_sources, name="predict")
 app.command(explain_source, name="explain")
 app.command(benchmark_model, name="benchmark")
+app.command(embed_clips, name="embed")
+app.command(teach_model, name="teach")
 app.command(push_model, name="push")
 app.command(show_models, name="models")
 app.command(weights_app)

@@ -7,18 +7,18 @@ from typing import Any
 
 from rich.console import Console
 
-from tubelet.classifier import Classifier
 from tubelet.cli.parts import parse_part
 from tubelet.cli.tables import track
 from tubelet.errors import ConfigError
 from tubelet.prediction.predict import PredictionOptions
 from tubelet.prediction.shards import ShardReport, predict_shard
+from tubelet.scorer import Scorer
 
 __all__ = ["run_job"]
 
 
 def run_job(
-    classifier: Classifier,
+    classifier: Scorer,
     sources: Sequence[str],
     folder: str | None,
     part: str | None,

@@ -17,7 +17,6 @@ from rich.table import Table
 
 from tubelet import files
 from tubelet.calibration import COVERAGE, Calibration
-from tubelet.classifier import Classifier
 from tubelet.data.catalogue import DATASETS, find_on_disk
 from tubelet.data.catalogue.shelf import describe_size
 from tubelet.data.manifest import Manifest
@@ -27,6 +26,7 @@ from tubelet.evaluation.evaluate import Report
 from tubelet.explanation.explain import Explanation
 from tubelet.prediction.predict import Prediction, PredictionError
 from tubelet.prediction.table import list_cells, list_columns
+from tubelet.scorer import Scorer
 from tubelet.shapes import Task
 from tubelet.training.replay import Replay
 
@@ -36,6 +36,7 @@ __all__ = [
     "print_download",
     "print_explanation",
     "print_findings",
+    "print_json",
     "print_predictions",
     "print_replay",
     "print_report",
@@ -81,14 +82,15 @@ _RANKED: Mapping[Task, Mapping[str, str]] = {
 """For each task, the columns of a report that tell how clips are ranked, each with its field."""
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
+    """Print one JSON value on a line of its own."""
     print(json.dumps(value, ensure_ascii=False), flush=True)  # noqa: T201
 
 
 def print_report(report: Report, output: Path | None, *, as_json: bool) -> None:
     """Print the headline and the figures of each class."""
     if as_json:
-        _print_json(report.to_dict())
+        print_json(report.to_dict())
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(report.headline(), markup=False)
@@ -121,7 +123,7 @@ def print_calibration(found: Calibration, *, as_json: bool) -> None:
         limit = found.find_limit(COVERAGE) if len(found.scores) else math.inf
         false_alarms = None if novelty is None else novelty.false_alarms
         least = 1 - limit if math.isfinite(limit) else None
-        _print_json({**found.to_values(), "least_probability": least, "false_alarms": false_alarms})
+        print_json({**found.to_values(), "least_probability": least, "false_alarms": false_alarms})
         return
     console = Console(highlight=False, soft_wrap=True)
     sure = "surer than it is right" if found.temperature > 1 else "less sure than it is right"
@@ -142,7 +144,7 @@ def print_calibration(found: Calibration, *, as_json: bool) -> None:
 def print_explanation(explanation: Explanation, written: Sequence[Path], *, as_json: bool) -> None:
     """Print what was explained, whether to believe it, and where the pictures are."""
     if as_json:
-        _print_json({**explanation.to_dict(), "files": [str(path) for path in written]})
+        print_json({**explanation.to_dict(), "files": [str(path) for path in written]})
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(explanation.describe(), markup=False)
@@ -152,7 +154,7 @@ def print_explanation(explanation: Explanation, written: Sequence[Path], *, as_j
 
 def print_predictions(
     outcomes: Iterable[Prediction | PredictionError],
-    classifier: Classifier,
+    classifier: Scorer,
     *,
     top: int,
     output: Path | None,
@@ -170,7 +172,7 @@ def print_predictions(
             total += 1
             write_row(outcome)
             if as_json:
-                _print_json(outcome.to_dict())
+                print_json(outcome.to_dict())
             if isinstance(outcome, PredictionError):
                 failed += 1
                 if not as_json:
@@ -203,9 +205,7 @@ def _join(outcome: Prediction) -> str:
 
 
 @contextmanager
-def _open_scores(
-    path: Path | None, classifier: Classifier
-) -> Iterator[Callable[[Prediction | PredictionError], object]]:
+def _open_scores(path: Path | None, classifier: Scorer) -> Iterator[Callable[[Prediction | PredictionError], object]]:
     """Begin a table of predictions, before the first is made: a place that cannot be written must not cost the work."""
     if path is None:
         yield lambda _: None
@@ -233,7 +233,7 @@ def print_datasets(*, as_json: bool) -> None:
         entry, found = DATASETS[name], find_on_disk(name)
         if as_json:
             facts = {one.name: getattr(entry, one.name) for one in fields(entry) if one.name != "fetch"}
-            _print_json({**facts, "on_disk": found == "yes", "state": found})
+            print_json({**facts, "on_disk": found == "yes", "state": found})
         size = describe_size(entry.size_bytes) or "-"
         table.add_row(name, str(entry.classes), size, entry.license, found, entry.summary)
     if not as_json:
@@ -246,7 +246,7 @@ def print_download(name: str, manifest: Manifest, *, as_json: bool) -> None:
     entry = DATASETS[name]
     if as_json:
         facts = {"name": name, "path": manifest.origin, "classes": list(manifest.classes), "counts": counts}
-        _print_json({**facts, "license": entry.license, "citation": entry.citation, "notes": list(manifest.notes)})
+        print_json({**facts, "license": entry.license, "citation": entry.citation, "notes": list(manifest.notes)})
         return
     console = Console(highlight=False, soft_wrap=True)
     listed = ", ".join(f"{count} {split}" for split, count in counts.items())
@@ -262,7 +262,7 @@ def print_findings(findings: list[Finding], *, as_json: bool) -> int:
     console = Console(highlight=False, soft_wrap=True)
     for finding in findings:
         if as_json:
-            _print_json(
+            print_json(
                 {"subject": finding.subject, "found": finding.found, "ok": finding.is_ok, "advice": finding.advice}
             )
             continue

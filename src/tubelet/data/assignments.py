@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tubelet import files
 from tubelet.data.manifest import Manifest
-from tubelet.data.sample import SEPARATOR
+from tubelet.data.sample import SEPARATOR, normalize_split
 from tubelet.errors import DataError
 
 __all__ = [
@@ -85,5 +85,6 @@ def follow_move(manifest: Manifest, assigned: Mapping[str, str]) -> Mapping[str,
 
 
 def find_trained(manifest: Manifest, assigned: Mapping[str, str], split: str) -> list[str]:
-    """Name the samples of a split that a model was trained or chosen on."""
-    return [sample.name for sample in manifest.select(split) if assigned.get(sample.name) in ("train", "val")]
+    """Name the samples of a split that a model was trained or chosen on; in `val`, those it was trained on."""
+    earlier = {"test": ("train", "val"), "val": ("train",)}.get(normalize_split(split), ())
+    return [sample.name for sample in manifest.select(split) if assigned.get(sample.name) in earlier]

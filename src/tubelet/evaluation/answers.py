@@ -12,13 +12,13 @@ import numpy as np
 
 from tubelet.classifier import Classifier
 from tubelet.data.dataset import BadSample
-from tubelet.data.features import check_kind
 from tubelet.data.loader import LoaderOptions
 from tubelet.data.manifest import Manifest
-from tubelet.errors import ConfigError, DataError
-from tubelet.evaluation.evaluate import open_clips, score_samples
+from tubelet.errors import ConfigError
+from tubelet.evaluation.evaluate import score_samples
+from tubelet.evaluation.opening import open_split
 from tubelet.evaluation.report import Scored
-from tubelet.model_folder import WEIGHTS_NAME
+from tubelet.model_folder import hash_weights
 from tubelet.prediction.load import find_model, find_remote, load
 
 __all__ = ["Answers", "collect_answers"]
@@ -69,32 +69,25 @@ def collect_answers(
             f"cannot compare '{run}' - it is a multi-label model, and a comparison counts clips whose one class is "
             "named right - evaluate it: 'tubelet evaluate' measures mAP."
         )
-    manifest, remarks = (data, ()) if isinstance(data, Manifest) else open_clips(run, data, split)
-    check_kind(manifest, classifier.input_spec)
-    manifest = manifest.with_task(classifier.task).with_classes(classifier.classes)
-    samples = manifest.select(split)
-    if not samples:
-        raise DataError(f"cannot compare on split '{split}' of {manifest.origin} - it has no clips there.")
+    opened = open_split(run, classifier, data, split, "compare")
+    manifest = opened.manifest
     folder = None if find_remote(run) is not None else find_model(run)
-    scored = folder and _read_stored(folder, manifest, split)
+    scored = folder and _read_stored(folder, hash_weights(classifier.model), manifest, split)
     is_stored = scored is not None
-    scored = scored or score_samples(classifier, samples, manifest, options=options, on_step=on_step)
-    if not len(scored.labels):
-        raise DataError(
-            f"cannot compare on split '{split}' of {manifest.origin} - none of its {len(samples)} clips can be read - "
-            f"the first says: {scored.bad[0].message}"
-        )
+    scored = scored or score_samples(classifier, opened.samples, manifest, options=options, on_step=on_step)
+    opened.check_read(len(scored.labels), scored.bad, "compare")
     size = None if folder is None else sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-    return Answers(Path(run).name, classifier, manifest, scored, is_stored, size, remarks)
+    return Answers(Path(run).name, classifier, manifest, scored, is_stored, size, opened.remarks)
 
 
-def _read_stored(folder: Path, manifest: Manifest, split: str) -> Scored | None:
-    """Read predictions.csv beside a model; None where it is of other clips or views, or older than the weights."""
+def _read_stored(folder: Path, weights: str, manifest: Manifest, split: str) -> Scored | None:
+    """Read predictions.csv beside a model; None where it is of other weights, clips or views."""
     report, table = folder.parent / "report.json", folder.parent / "predictions.csv"
-    if not (report.exists() and table.exists()) or table.stat().st_mtime < (folder / WEIGHTS_NAME).stat().st_mtime:
+    if not (report.exists() and table.exists()):
         return None
     told: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-    if (told.get("digest"), told.get("split"), told.get("views")) != (manifest.digest, split, 1):
+    wanted = {"weights": weights, "digest": manifest.digest, "split": split, "views": 1}
+    if {key: told.get(key) for key in wanted} != wanted:
         return None
     with table.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
         reader = csv.DictReader(stream)

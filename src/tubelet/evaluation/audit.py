@@ -18,15 +18,15 @@ from jaxtyping import Int64
 from tubelet import files
 from tubelet.classifier import Classifier
 from tubelet.data.dataset import BadSample
-from tubelet.data.features import check_kind
 from tubelet.data.loader import LoaderOptions
 from tubelet.data.manifest import Manifest
-from tubelet.errors import ConfigError, DataError
-from tubelet.evaluation.evaluate import number_groups, open_clips
+from tubelet.errors import ConfigError, name_nearest
+from tubelet.evaluation.evaluate import number_groups
+from tubelet.evaluation.opening import open_split
 from tubelet.evaluation.orders import score_orders
 from tubelet.evaluation.report import Scored
 from tubelet.evaluation.verdict import WORDS, Change, Verdict, decide, estimate_change, estimate_class_change
-from tubelet.metrics import Interval, estimate_bootstrap, estimate_wilson
+from tubelet.metrics import Interval, estimate_share
 from tubelet.prediction.load import load
 from tubelet.report.intervals import Bar, Panel, draw_intervals
 
@@ -186,21 +186,14 @@ def audit(
     Cost: clips are decoded once and scored five times, seven where they are one stretch of a video.
     """
     started = time.perf_counter()
+    if output is not None:
+        files.check_folder(output)
     classifier = model if isinstance(model, Classifier) else load(model, device=device)
     _check_request(classifier, partners)
-    manifest, remarks = (data, ()) if isinstance(data, Manifest) else open_clips(model, data, split)
-    check_kind(manifest, classifier.input_spec)
-    manifest = manifest.with_task(classifier.task).with_classes(classifier.classes)
-    samples = manifest.select(split)
-    if not samples:
-        raise DataError(f"cannot audit on split '{split}' of {manifest.origin} - it has no clips there - name another.")
-    outcomes = score_orders(classifier, samples, manifest, options=options, on_step=on_step)
+    opened = open_split(model, classifier, data, split, "audit")
+    outcomes = score_orders(classifier, opened.samples, opened.manifest, options=options, on_step=on_step)
     ordered = outcomes["ordered"]
-    if not len(ordered.labels):
-        raise DataError(
-            f"cannot audit on split '{split}' of {manifest.origin} - none of its {len(samples)} clips can be read - "
-            f"the first says: {ordered.bad[0].message}"
-        )
+    opened.check_read(len(ordered.labels), ordered.bad, "audit")
     said: Answers = {order: scored.scores.argmax(1) for order, scored in outcomes.items()}
     found = TimeAudit(
         **_measure(said, ordered),
@@ -209,11 +202,11 @@ def audit(
         n=len(ordered.labels),
         n_failed=len(ordered.bad),
         split=split,
-        data=manifest.origin,
-        digest=manifest.digest,
+        data=opened.manifest.origin,
+        digest=opened.manifest.digest,
         seconds=time.perf_counter() - started,
         failed=ordered.bad,
-        remarks=(*remarks, *_remark("fast" in outcomes)),
+        remarks=(*opened.remarks, *_remark("fast" in outcomes)),
     )
     if output is not None:
         _write(Path(output), found)
@@ -229,6 +222,10 @@ def _check_request(classifier: Classifier, partners: Mapping[str, str] | None) -
     strangers = sorted(set(classifier.classes) - set(partners)) if partners else []
     if strangers:
         raise ConfigError(f"cannot audit with these partners - '{strangers[0]}' has none - name one for every class.")
+    unknown = sorted(set(partners.values()) - set(classifier.classes)) if partners else []
+    if unknown:
+        near = name_nearest(unknown[0], classifier.classes)
+        raise ConfigError(f"cannot audit with these partners - '{unknown[0]}' is no class of the model{near or '.'}")
 
 
 Answers = Mapping[str, Int64[np.ndarray, " clip"]]
@@ -238,8 +235,9 @@ Answers = Mapping[str, Int64[np.ndarray, " clip"]]
 def _measure(said: Answers, ordered: Scored) -> dict[str, Any]:
     """Measure the accuracies, what they lose, and what that means for all classes together."""
     labels, groups = np.asarray(ordered.labels), number_groups(ordered.samples)[0]
-    right = {order: (answers == labels).astype(np.float64) for order, answers in said.items()}
-    losses = {order: estimate_change(right["ordered"] - right[order], groups) for order in said if order != "ordered"}
+    right = {order: answers == labels for order, answers in said.items()}
+    whole = right["ordered"].astype(np.float64)
+    losses = {order: estimate_change(whole - right[order], groups) for order in said if order != "ordered"}
     size = max(labels.max(), said["ordered"].max()) + 1
     chance = (
         float(np.bincount(labels, minlength=size) @ np.bincount(said["ordered"], minlength=size)) / len(labels) ** 2
@@ -247,18 +245,11 @@ def _measure(said: Answers, ordered: Scored) -> dict[str, Any]:
     units = len(labels) if groups is None else len(np.unique(groups))
     return {
         "accuracy": {order: float(values.mean()) for order, values in right.items()},
-        "intervals": {order: _measure_interval(values, groups) for order, values in right.items()},
+        "intervals": {order: estimate_share(values, groups) for order, values in right.items()},
         "losses": losses,
-        "verdict": decide(estimate_change(right["ordered"] - chance, groups), losses, units),
+        "verdict": decide(estimate_change(whole - chance, groups), losses, units),
         "chance": chance,
     }
-
-
-def _measure_interval(right: np.ndarray, groups: Int64[np.ndarray, " clip"] | None) -> Interval | None:
-    if groups is None:
-        return estimate_wilson(int(right.sum()), len(right))
-    generator = np.random.default_rng(0)
-    return estimate_bootstrap(lambda rows: float(right[rows].mean()), len(right), generator, groups=groups)
 
 
 def _measure_classes(said: Answers, ordered: Scored, classes: tuple[str, ...]) -> tuple[ClassAudit, ...]:

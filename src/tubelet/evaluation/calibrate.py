@@ -1,22 +1,20 @@
 """Calibrate a trained classifier on clips it did not learn from, and keep what they said beside its weights."""
 
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
 
 from tubelet.calibration import Calibration, fit_novelty, fit_temperature, score_labels
 from tubelet.classifier import Classifier
-from tubelet.data.dataset import ClipDataset
-from tubelet.data.features import check_kind
-from tubelet.data.loader import EpochOrder, LoaderOptions, make_loader
+from tubelet.data.loader import LoaderOptions
 from tubelet.data.manifest import Manifest
 from tubelet.data.sample import Sample
 from tubelet.errors import CheckpointError, DataError
-from tubelet.evaluation.evaluate import open_clips, prepare_evaluation
+from tubelet.evaluation.inference import infer_samples
+from tubelet.evaluation.opening import open_split
 from tubelet.model_folder import hash_weights, replace_calibration
 from tubelet.prediction.load import find_model, find_remote, load
 
@@ -26,14 +24,6 @@ TRAINING_CLIPS = 1000
 """Training clips that say where the classes lie; for more classes than 200, five of each."""
 MOST_PER_CLASS = 50
 LEAST_PER_CLASS = 5
-
-
-class _Measured(NamedTuple):
-    """Hold what a classifier made of the clips that could be read."""
-
-    logits: Float32[np.ndarray, "clip classes"]
-    features: Float32[np.ndarray, "clip dim"]
-    labels: Int64[np.ndarray, " clip"] | Bool[np.ndarray, "clip classes"]
 
 
 def calibrate(
@@ -71,9 +61,11 @@ def calibrate(
         )
     folder = find_model(model).resolve()
     classifier = load(folder, device=device)
-    manifest = data if isinstance(data, Manifest) else open_clips(model, data, split)[0]
+    opened = open_split(model, classifier, data, split, "calibrate")
+    for remark in opened.remarks:
+        warnings.warn(remark, stacklevel=2)
     options = LoaderOptions(batch=16, workers=workers, decoder=decoder)
-    found = fit_calibration(classifier, manifest, split=split, options=options, on_step=on_step)
+    found = fit_calibration(classifier, opened.manifest, split=split, options=options, on_step=on_step)
     replace_calibration(folder, found.to_values(), found.to_arrays())
     return found
 
@@ -101,18 +93,21 @@ def fit_calibration(
     Raises:
         DataError: no readable clips in the split, other classes than the model's, or scores that are no numbers.
     """
-    check_kind(manifest, classifier.input_spec)
-    manifest = manifest.with_task(classifier.task).with_classes(classifier.classes)
-    samples = manifest.select(split)
+    opened = open_split(classifier, classifier, manifest, split, "calibrate")
+    manifest, samples = opened.manifest, opened.samples
     weights = hash_weights(classifier.model)
     own = classifier.calibration
     known = own.novelty if own and own.weights == weights else None
     is_single = classifier.task == "classification"
     training = _choose_training(manifest) if is_single and known is None and split != "train" else []
-    options = options or LoaderOptions()
     total = len(samples) + len(training)
-    held_out = _measure(classifier, samples, manifest, options, lambda done: on_step(done, total))
-    _check(held_out, f"split '{split}' of {manifest.origin}", len(samples))
+    held_out = infer_samples(classifier, samples, manifest, options=options, on_step=lambda done: on_step(done, total))
+    opened.check_read(len(held_out.labels), held_out.bad, "calibrate")
+    if not (np.isfinite(held_out.logits).all() and np.isfinite(held_out.features).all()):
+        raise DataError(
+            f"cannot calibrate on {opened.place} - the model's scores of its clips are no numbers - name other "
+            "clips, or train again with a smaller --optimizer.lr."
+        )
     stated = partial(Calibration, n=len(held_out.labels), split=split, digest=manifest.digest, weights=weights)
     if not is_single:
         # Each class is a question of its own: a classification of two classes, one of which has the logit 0.
@@ -122,7 +117,9 @@ def fit_calibration(
     if known is not None:
         known = known.draw_border(held_out.features)
     elif training:
-        rows = _measure(classifier, training, manifest, options, lambda done: on_step(len(samples) + done, total))
+        rows = infer_samples(
+            classifier, training, manifest, options=options, on_step=lambda done: on_step(len(samples) + done, total)
+        )
         sound = np.isfinite(rows.features).all(axis=1)
         learned = fit_novelty(rows.features[sound], rows.labels[sound]) if sound.any() else None
         known = learned and learned.draw_border(held_out.features)
@@ -136,41 +133,3 @@ def _choose_training(manifest: Manifest) -> list[Sample]:
     for sample in manifest.select("train"):
         by_class.setdefault(sample.label, []).append(sample)
     return [row for rows in by_class.values() for row in rows[:: -(-len(rows) // most)]]
-
-
-def _measure(
-    classifier: Classifier,
-    samples: Sequence[Sample],
-    manifest: Manifest,
-    options: LoaderOptions,
-    on_step: Callable[[int], None],
-) -> _Measured:
-    """Run the model over samples, one view each; those that cannot be read are left out."""
-    prepare = partial(prepare_evaluation, spec=classifier.input_spec)
-    dataset = ClipDataset(samples, manifest, classifier.input_spec, prepare, decoder=options.decoder)
-    logits, features, labels = [], [], []
-    done = 0
-    for batch in make_loader(dataset, EpochOrder(len(samples), options.batch, None), options):
-        if len(batch.labels):
-            inferred = classifier.infer(batch.clips, lengths=batch.lengths)
-            logits.append(inferred.logits.cpu().numpy())
-            features.append(inferred.features.cpu().numpy())
-            labels.append(batch.labels.numpy())
-        done += len(batch.labels) + len(batch.bad)
-        on_step(done)
-    if not labels:
-        none = np.zeros((0, len(classifier.classes)), np.float32)
-        return _Measured(none, none, np.zeros(0, np.int64))
-    return _Measured(np.concatenate(logits), np.concatenate(features), np.concatenate(labels))
-
-
-def _check(measured: _Measured, place: str, wanted: int) -> None:
-    if not wanted:
-        what = "it has no clips there"
-    elif not len(measured.labels):
-        what = f"none of its {wanted} clips can be read"
-    elif not (np.isfinite(measured.logits).all() and np.isfinite(measured.features).all()):
-        what = "the model's scores of its clips are no numbers"
-    else:
-        return
-    raise DataError(f"cannot calibrate on {place} - {what} - name other clips, or another split.")

@@ -24,14 +24,7 @@ from tubelet.evaluation.answers import Answers, collect_answers
 from tubelet.evaluation.comparison import Comparison, Entry, Flip, Pair
 from tubelet.evaluation.cost import Cost, measure_costs
 from tubelet.evaluation.evaluate import number_groups, prepare_evaluation
-from tubelet.metrics import (
-    Interval,
-    compare_paired,
-    estimate_bootstrap,
-    estimate_wilson,
-    mcnemar,
-    measure_classification,
-)
+from tubelet.metrics import compare_paired, estimate_share, mcnemar, measure_classification
 from tubelet.report.figures import draw_contact_sheet
 
 __all__ = ["Comparison", "compare"]
@@ -71,6 +64,8 @@ def compare(
     paths = [os.path.realpath(run) for run in runs]
     if not runs or len(set(paths)) < len(paths):
         raise ConfigError(f"cannot compare {quote_some([str(run) for run in runs]) or 'nothing'} - name each run once.")
+    if output is not None:
+        files.check_folder(output)
     options = options or LoaderOptions()
     found = [collect_answers(run, data, split, options=options, device=device, on_step=on_step) for run in runs]
     found = _name_apart(found, runs)
@@ -117,15 +112,11 @@ def _prepare_batch(one: Answers, decoder: str) -> Batch:
 def _measure(one: Answers, cost: Cost) -> Entry:
     scored, labels = one.scored, np.asarray(one.scored.labels)
     metrics = measure_classification(scored.scores, labels, one.classifier.classes)
-    right, groups = (scored.scores.argmax(1) == labels).astype(np.float64), number_groups(scored.samples)[0]
-    interval: Interval | None = estimate_wilson(int(right.sum()), len(right))
-    if groups is not None:
-        generator = np.random.default_rng(0)
-        interval = estimate_bootstrap(lambda rows: float(right[rows].mean()), len(right), generator, groups=groups)
+    groups = number_groups(scored.samples)[0]
     return Entry(
         name=one.name,
         accuracy=metrics.top1,
-        interval=interval,
+        interval=estimate_share(scored.scores.argmax(1) == labels, groups),
         top_k=metrics.top_k,
         k=metrics.k,
         macro_f1=metrics.macro.f1,

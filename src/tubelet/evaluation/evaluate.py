@@ -5,7 +5,7 @@ Scores are per video: what its views say is averaged. Every headline figure come
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,17 +15,16 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
+from tubelet import files
 from tubelet.classifier import Classifier
-from tubelet.config import read_config
-from tubelet.data.assignments import apply_assignments, find_trained, read_assignments
-from tubelet.data.catalogue import DATASETS, Request, open_data
 from tubelet.data.dataset import BadSample, ClipDataset
-from tubelet.data.features import Features, check_kind
+from tubelet.data.features import Features
 from tubelet.data.loader import EpochOrder, LoaderOptions, make_loader
 from tubelet.data.manifest import Manifest
-from tubelet.data.sample import Sample, normalize_split
-from tubelet.errors import ConfigError, DataError
+from tubelet.data.sample import Sample
+from tubelet.errors import ConfigError
 from tubelet.evaluation.gallery import choose_clips, explain_clips
+from tubelet.evaluation.opening import open_split
 from tubelet.evaluation.page import write_report_page
 from tubelet.evaluation.report import SEED, Report, Scored, write_report
 from tubelet.evaluation.views import CroppedDataset, Views, as_views, average_views
@@ -39,9 +38,9 @@ from tubelet.metrics import (
     measure_classification,
     measure_multilabel,
 )
+from tubelet.model_folder import hash_weights
 from tubelet.models.anatomy import count_macs
-from tubelet.prediction.load import find_model, find_remote, load
-from tubelet.recipes.recipe import DataRecipe, Recipe
+from tubelet.prediction.load import load
 from tubelet.shapes import Label
 from tubelet.transforms.preparation import fit, fit_features
 from tubelet.video.clip import Pixels
@@ -54,7 +53,6 @@ __all__ = [
     "Views",
     "evaluate",
     "number_groups",
-    "open_clips",
     "prepare_evaluation",
     "score_samples",
 ]
@@ -71,8 +69,7 @@ class Output:
     forward passes, and some hundred with occlusion."""
 
     def __post_init__(self) -> None:
-        if Path(self.folder).exists() and not Path(self.folder).is_dir():
-            raise ConfigError(f"cannot write to {os.fspath(self.folder)!r} - it is a file - give a folder.")
+        files.check_folder(self.folder)
         if self.explained < 0:
             raise ConfigError(f"cannot explain {self.explained} clips - give 0 or more.")
 
@@ -170,17 +167,11 @@ def evaluate(
     started = time.perf_counter()
     views, output = as_views(views), output if output is None or isinstance(output, Output) else Output(output)
     classifier = model if isinstance(model, Classifier) else load(model, device=device)
-    manifest, remarks = (data, ()) if isinstance(data, Manifest) else open_clips(model, data, split)
-    samples = _select(manifest, split)
-    check_kind(manifest, classifier.input_spec)
-    manifest = manifest.with_task(classifier.task).with_classes(classifier.classes)
+    opened = open_split(model, classifier, data, split, "evaluate")
+    manifest, samples = opened.manifest, opened.samples
     options = LoaderOptions(batch=max(1, 16 // views.count), workers=workers, decoder=decoder)
     scored = score_samples(classifier, samples, manifest, views=views, options=options, on_step=on_step)
-    if not len(scored.labels):
-        raise DataError(
-            f"cannot evaluate on split '{split}' of {manifest.origin} - none of its {len(samples)} clips can be read - "
-            f"the first says: {scored.bad[0].message}"
-        )
+    opened.check_read(len(scored.labels), scored.bad, "evaluate")
     groups, over = number_groups(scored.samples)
     report = Report(
         metrics=_measure(scored, classifier),
@@ -194,12 +185,14 @@ def evaluate(
         macs=count_macs(classifier.model.config),
         decoder=decoder,
         precision=str(classifier.dtype).removeprefix("torch."),
+        model=classifier.model.config.name,
+        weights=hash_weights(classifier.model),
         data=manifest.origin,
         digest=manifest.digest,
         split_digest=replace(manifest, samples=tuple(samples)).digest,
         seconds=time.perf_counter() - started,
         failed=scored.bad,
-        remarks=(*remarks, *_remark_on_size(scored, groups)),
+        remarks=(*opened.remarks, *_remark_on_size(scored, groups)),
     )
     if output is not None:
         _write(output, report, scored, manifest, classifier)
@@ -214,67 +207,6 @@ def _write(output: Output, report: Report, scored: Scored, manifest: Manifest, c
         places = choose_clips(scored).list_extremes(output.explained)
         explanations = explain_clips(classifier, scored, places, manifest, report.decoder)
     write_report_page(folder, report, scored, manifest, classifier.input_spec, explanations)
-
-
-def _select(manifest: Manifest, split: str) -> tuple[Sample, ...]:
-    samples = manifest.select(split)
-    if not samples:
-        raise DataError(
-            f"cannot evaluate on split '{split}' of {manifest.origin} - it has no clips there - "
-            f"choose one of {', '.join(manifest.counts())}."
-        )
-    return samples
-
-
-def open_clips(model: object, data: str | os.PathLike[str] | None, split: str) -> tuple[Manifest, tuple[str, ...]]:
-    """Open the clips to test on, and say which of them the model has seen already."""
-    run = _find_run(model)
-    assigned = read_assignments(run / "splits.csv") if run and (run / "splits.csv").exists() else {}
-    is_known = data is None or os.fspath(data) in DATASETS
-    recipe = read_config(run / "config.yaml", Recipe).data if run and is_known else None
-    if data is not None:
-        manifest = open_data(os.fspath(data), split_if_missing=False, request=_choose_split(recipe, data))
-        if not any(sample.split for sample in manifest.samples):
-            known = apply_assignments(manifest, assigned)
-            samples = tuple(replace(sample, split=sample.split or normalize_split(split)) for sample in known.samples)
-            manifest = replace(manifest, samples=samples)
-        return manifest, _remark(manifest, assigned, split)
-    if recipe is None:
-        raise DataError(
-            "cannot evaluate - no data was named, and the model has no run folder that names some - name some."
-        )
-    wanted = _choose_split(recipe, recipe.source)
-    manifest = open_data(recipe.source, group_by=recipe.group_by, split_if_missing=False, request=wanted)
-    if assigned:
-        manifest = apply_assignments(manifest, assigned)
-    return manifest, _remark(manifest, assigned, split)
-
-
-def _choose_split(recipe: DataRecipe | None, data: str | os.PathLike[str]) -> Request:
-    """Test on the official split that the model was trained on, where the data is the same; never fetch any."""
-    if recipe is None or recipe.source != os.fspath(data):
-        return Request(offline=True)
-    return Request(fold=recipe.fold, offline=True)
-
-
-def _find_run(model: object) -> Path | None:
-    if isinstance(model, Classifier) or find_remote(str(model)) is not None:
-        return None
-    folder = find_model(str(model)).parent
-    return folder if (folder / "config.yaml").exists() else None
-
-
-def _remark(manifest: Manifest, assigned: Mapping[str, str], split: str) -> tuple[str, ...]:
-    """Say what makes the figures say less than they seem to."""
-    remarks = []
-    seen = find_trained(manifest, assigned, split) if normalize_split(split) == "test" else []
-    if seen:
-        remarks.append(f"{len(seen)} of the clips tested were trained or validated on, such as {seen[0]}.")
-    present = {sample.name for sample in manifest.samples}
-    lost = [name for name, own in assigned.items() if own == normalize_split(split) and name not in present]
-    if lost and len(lost) < sum(own == normalize_split(split) for own in assigned.values()):
-        remarks.append(f"{len(lost)} clips of the run's '{split}' split are gone, such as {lost[0]}.")
-    return tuple(remarks)
 
 
 def _measure(scored: Scored, classifier: Classifier) -> ClassificationMetrics | MultilabelMetrics:

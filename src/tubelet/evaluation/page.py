@@ -279,6 +279,8 @@ def _state_conditions(report: Report) -> Iterator[Html]:
     facts = {
         "clips": f"{report.data}, split '{report.split}'",
         "hash of the names and labels of these clips": report.split_digest,
+        "model": report.model,
+        "hash of its weights": report.weights,
         "views of each video": str(report.views),
         "cost of a video": "-" if report.macs is None else f"{report.macs * report.views.count / 1e9:,.3g} GMACs",
         "decoder": report.decoder,

@@ -67,6 +67,10 @@ class Report:
     decoder: str
     precision: str
     """Number format of the weights."""
+    model: str
+    """Architecture and size."""
+    weights: str
+    """sha256 that they have in a model folder: which model this is about."""
     data: str
     digest: str
     """Hash of the names, labels and splits of all clips."""
@@ -112,6 +116,8 @@ class Report:
             "cost": {"macs_per_view": self.macs, "macs_per_video": self.macs and self.macs * self.views.count},
             "decoder": self.decoder,
             "precision": self.precision,
+            "model": self.model,
+            "weights": self.weights,
             "seed": SEED,
             "data": self.data,
             "digest": self.digest,

@@ -37,7 +37,7 @@ WORDS: Mapping[Verdict, str] = MappingProxyType(
         "appearance": "one frame is enough: told by appearance",
         "undecided": "cannot say: too few clips to tell a loss from chance",
         "chance": "cannot say: not clearly better than chance",
-        "few": "cannot say: too few clips",
+        "few": "cannot say: too few clips, or groups of clips",
     }
 )
 """What each verdict means, for people."""

@@ -218,6 +218,8 @@ def explain_clip(
         random_maps: as for `explain`.
     """
     method = choose_method(classifier, method, label)
+    if random_maps < 0:
+        raise ConfigError(f"cannot compare with {random_maps} random maps - give 0, for none, or more.")
     model = classifier.model
     was_training = model.training
     model.eval()

@@ -14,7 +14,7 @@ from tubelet.metrics.classification import (
 )
 from tubelet.metrics.comparison import McNemar, PairedDifference, compare_paired, mcnemar
 from tubelet.metrics.headlines import FEW_CLIPS, RARE, estimate_headlines
-from tubelet.metrics.intervals import Interval, estimate_bootstrap, estimate_bootstraps, estimate_wilson
+from tubelet.metrics.intervals import Interval, estimate_bootstrap, estimate_bootstraps, estimate_share, estimate_wilson
 from tubelet.metrics.multilabel import (
     THRESHOLD,
     MultilabelClassMetrics,
@@ -46,6 +46,7 @@ __all__ = [
     "estimate_bootstrap",
     "estimate_bootstraps",
     "estimate_headlines",
+    "estimate_share",
     "estimate_wilson",
     "format_multilabel_report",
     "format_report",

@@ -6,11 +6,11 @@ from math import sqrt
 from statistics import NormalDist
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from tubelet.errors import DataError
 
-__all__ = ["Interval", "estimate_bootstrap", "estimate_bootstraps", "estimate_wilson"]
+__all__ = ["Interval", "estimate_bootstrap", "estimate_bootstraps", "estimate_share", "estimate_wilson"]
 
 Rows = Int64[np.ndarray, " row"]
 
@@ -69,6 +69,22 @@ def estimate_wilson(successes: int, count: int, level: float = 0.95) -> Interval
     low = 0.0 if successes == 0 else max(0.0, middle - half)
     high = 1.0 if successes == count else min(1.0, middle + half)
     return Interval(low, high, level)
+
+
+def estimate_share(right: Bool[np.ndarray, " row"], groups: Int64[np.ndarray, " row"] | None = None) -> Interval | None:
+    """Return the 95 % interval of the share of clips that are right: Wilson's, or by drawing whole groups of them.
+
+    Args:
+        right: of each clip; at least one clip.
+        groups: for each clip the group it came in; None where clips are independent.
+
+    Returns:
+        The interval; None where there are fewer than five groups, or where no draw of them differs.
+    """
+    if groups is None:
+        return estimate_wilson(int(right.sum()), len(right))
+    generator = np.random.default_rng(0)
+    return estimate_bootstrap(lambda rows: float(right[rows].mean()), len(right), generator, groups=groups)
 
 
 def estimate_bootstrap(

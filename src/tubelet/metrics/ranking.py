@@ -1,5 +1,7 @@
 """Measure how scores rank clips: average precision and the area under the ROC curve, of each class for itself."""
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
@@ -9,7 +11,21 @@ PerClass = Float64[np.ndarray, " classes"]
 PerResample = Float64[np.ndarray, "resample classes"]
 Rows = Int64[np.ndarray, " row"]
 Own = Int64[np.ndarray, " own"]
-Column = tuple[Rows, Own, Own, Own]
+
+
+class _Column(NamedTuple):
+    """Hold how the scores of one class order the clips."""
+
+    order: Rows
+    """Clips, the highest score first."""
+    own: Own
+    """Those that have the class, in that order."""
+    cuts: Int64[np.ndarray, " cut"]
+    """Places between which `order` may be summed up: its ends, and where equals of `own` begin and end."""
+    spans: tuple[Own, Own]
+    """For each of `own`, the cuts where its equals begin and end."""
+    own_spans: tuple[Own, Own]
+    """The same, counted in clips that have the class."""
 
 
 class Ranking:
@@ -49,7 +65,7 @@ class Ranking:
         drawn = np.ascontiguousarray(repeats.T)
         precisions, areas = np.empty((2, len(repeats), len(self._columns)))
         for index, column in enumerate(self._columns):
-            precisions[:, index], areas[:, index] = _measure_column(drawn, *column)
+            precisions[:, index], areas[:, index] = _measure_column(drawn, column)
         return precisions, areas
 
     def average_precision(self, rows: Rows | None = None) -> PerClass:
@@ -86,32 +102,34 @@ def to_plain(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _rank(scores: Float64[np.ndarray, " n"], has: Bool[np.ndarray, " n"]) -> Column:
-    """Order clips by score; of those that have the class, say which they are and where their equals begin and end."""
+def _rank(scores: Float64[np.ndarray, " n"], has: Bool[np.ndarray, " n"]) -> _Column:
+    """Order clips by score, and say where those that have the class lie, and where their equals begin and end."""
     order = np.argsort(-scores, kind="stable")
-    own = order[has[order]]
-    rising = scores[order[::-1]]
+    places = np.flatnonzero(has[order])
+    own, rising = order[places], scores[order[::-1]]
     begin = len(scores) - np.searchsorted(rising, scores[own], side="right")
     end = len(scores) - np.searchsorted(rising, scores[own], side="left")
-    return order, own, begin, end
+    cuts = np.unique(np.concatenate([[0, len(scores)], begin, end]))
+    spans = (np.searchsorted(cuts, begin), np.searchsorted(cuts, end))
+    return _Column(order, own, cuts, spans, (np.searchsorted(places, begin), np.searchsorted(places, end)))
 
 
 def _measure_column(
-    drawn: Float64[np.ndarray, "n resample"], order: Rows, own: Own, begin: Own, end: Own
+    drawn: Float64[np.ndarray, "n resample"], column: _Column
 ) -> tuple[Float64[np.ndarray, " resample"], Float64[np.ndarray, " resample"]]:
     """Measure one class in each resample; a clip that has it is a hit, any other a miss."""
-    through = np.cumsum(drawn[order], axis=0)
-    hits_through = np.cumsum(drawn[own], axis=0)
-    # Hits are ranked too: how many of them come before a place is how many of their own places lie before it.
-    places = np.flatnonzero(np.isin(order, own))
-    hits = hits_through[np.searchsorted(places, end) - 1]
-    ranked = through[end - 1]
-    hits_before, ranked_before = (
-        np.where((at > 0)[:, None], sums[np.maximum(at, 1) - 1], 0.0)
-        for at, sums in ((np.searchsorted(places, begin), hits_through), (begin, through))
-    )
-    weights, total = drawn[own], drawn.sum(0)
-    misses = total - weights.sum(0)
+    weights = drawn[column.own]
+    # Summed up between cuts first: rare classes have few, and running sums over all clips would take most of the time.
+    ranked_at = _add_up(np.add.reduceat(drawn[column.order], column.cuts[:-1], axis=0))
+    ranked_before, ranked = (ranked_at[at] for at in column.spans)
+    hits_before, hits = (_add_up(weights)[at] for at in column.own_spans)
+    positives, total = weights.sum(0), ranked_at[-1]
+    misses = total - positives
     ahead, level = ranked_before - hits_before, (ranked - ranked_before) - (hits - hits_before)
-    precision = divide((weights * hits / np.maximum(ranked, 1.0)).sum(0), weights.sum(0))
-    return precision, divide((weights * (misses - ahead - level / 2)).sum(0), weights.sum(0) * misses)
+    precision = divide((weights * hits / np.maximum(ranked, 1.0)).sum(0), positives)
+    return precision, divide((weights * (misses - ahead - level / 2)).sum(0), positives * misses)
+
+
+def _add_up(rows: Float64[np.ndarray, "row resample"]) -> Float64[np.ndarray, "sum resample"]:
+    """Return the sums of the first 0, 1, 2, ... rows."""
+    return np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows, axis=0)])

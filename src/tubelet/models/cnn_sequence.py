@@ -176,9 +176,30 @@ class CnnSequence(VideoModel):
             _check_lengths(lengths, clips)
         return rearrange(self.encode(clips, lengths), "b t d -> b t 1 1 d")
 
-    @abstractmethod
+    @property
+    def step_frames(self) -> int:
+        """Say 1: the backbone sees each frame by itself."""
+        return 1
+
+    def encode_steps(
+        self, clips: Float[Tensor, "batch channel time height width"]
+    ) -> Float[Tensor, "batch step vector"]:
+        """Turn every frame into a vector by itself."""
+        return self.embed(clips)
+
+    def fuse_steps(self, steps: Float[Tensor, "batch step vector"]) -> Float[Tensor, "batch dim"]:
+        """Run the sequence model over the vectors of whole clips, none of which ends early."""
+        return self.summarize(self.mix(steps, None), None)
+
     def encode(
         self, clips: Float[Tensor, "batch channel time height width"], lengths: Int[Tensor, " batch"] | None
+    ) -> Float[Tensor, "batch time dim"]:
+        """Turn frames into vectors, and run the sequence model over these."""
+        return self.mix(self.embed(clips), lengths)
+
+    @abstractmethod
+    def mix(
+        self, rows: Float[Tensor, "batch time vector"], lengths: Int[Tensor, " batch"] | None
     ) -> Float[Tensor, "batch time dim"]:
         """Run the sequence model over the vectors of the frames."""
 
@@ -240,11 +261,10 @@ class CnnRnn(CnnSequence):
         self.freeze()
         self.reset_head(config.num_classes)
 
-    def encode(
-        self, clips: Float[Tensor, "batch channel time height width"], lengths: Int[Tensor, " batch"] | None
+    def mix(
+        self, rows: Float[Tensor, "batch time vector"], lengths: Int[Tensor, " batch"] | None
     ) -> Float[Tensor, "batch time dim"]:
         """Return the second layer's state after every frame; from both sides where it reads from both."""
-        rows = self.embed(clips)
         for layer in self.recurrence:
             rows = layer(rows, lengths)
         return rows
@@ -295,11 +315,11 @@ class CnnTransformer(CnnSequence):
         self.freeze()
         self.reset_head(config.num_classes)
 
-    def encode(
-        self, clips: Float[Tensor, "batch channel time height width"], lengths: Int[Tensor, " batch"] | None
+    def mix(
+        self, rows: Float[Tensor, "batch time vector"], lengths: Int[Tensor, " batch"] | None
     ) -> Float[Tensor, "batch time dim"]:
         """Return the vectors of the frames after the blocks."""
-        rows = self.project(self.embed(clips))
+        rows = self.project(rows)
         full = torch.full((rows.shape[0],), rows.shape[1], device=rows.device)
         rows = self.positions(rows, full if lengths is None else lengths.to(rows.device))
         real = None if lengths is None else _mark_real(rows, lengths)

@@ -71,6 +71,39 @@ class VideoModel(nn.Module, ABC):
     def features(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch dim"]:
         """Return the vector of each clip that the head reads."""
 
+    @property
+    def step_frames(self) -> int | None:
+        """Count the frames of a step, where a first stage encodes a clip step by step and none sees another; else None.
+
+        A step is a tubelet or a frame. Who slides a window over a stream then encodes each step once: with
+        `encode_steps` at any place of the clip, and `fuse_steps` for each window.
+        """
+        return None
+
+    def encode_steps(
+        self, clips: Float[Tensor, "batch channel time height width"]
+    ) -> Float[Tensor, "batch step vector"]:
+        """Encode every step of clips by itself, without its place in time: the first stage.
+
+        Raises:
+            ConfigError: a model without such a stage; `step_frames` says it beforehand.
+        """
+        raise ConfigError(
+            f"encode_steps needs a first stage that sees one tubelet or frame at a time - {self.config.name} mixes "
+            f"moments from the beginning, or leaves tokens out - score whole clips of shape {tuple(clips.shape)}."
+        )
+
+    def fuse_steps(self, steps: Float[Tensor, "batch step vector"]) -> Float[Tensor, "batch dim"]:
+        """Make of the encoded steps of whole clips what `features` makes of the clips: the second stage.
+
+        Raises:
+            ConfigError: as `encode_steps`.
+        """
+        raise ConfigError(
+            f"fuse_steps needs what encode_steps gives - {self.config.name} has no such stage; found steps of shape "
+            f"{tuple(steps.shape)} - score whole clips."
+        )
+
     @abstractmethod
     def tokens(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch t h w dim"]:
         """Return one vector per tubelet, on the grid of tubelets, without class tokens."""

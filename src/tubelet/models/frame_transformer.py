@@ -65,7 +65,23 @@ class FrameTransformer(VideoModel):
 
     def features(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch dim"]:
         """Return what the head reads: the fused clip after one dense layer and GELU."""
-        rows = self.encode(clips)
+        return self.fuse_steps(self.encode_steps(clips))
+
+    @property
+    def step_frames(self) -> int:
+        """Say 1: each frame is embedded by itself."""
+        return 1
+
+    def encode_steps(
+        self, clips: Float[Tensor, "batch channel time height width"]
+    ) -> Float[Tensor, "batch step vector"]:
+        """Embed every frame by itself."""
+        self.check_channels(clips)
+        return embed_frames(self.embedder, clips)
+
+    def fuse_steps(self, steps: Float[Tensor, "batch step vector"]) -> Float[Tensor, "batch dim"]:
+        """Let embedded frames look at each other, and fuse them."""
+        rows = self.mix(steps)
         if self.config.fuse == "token":
             fused = rows[:, 0]
         elif self.config.fuse == "mean":
@@ -76,13 +92,12 @@ class FrameTransformer(VideoModel):
 
     def tokens(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch t 1 1 dim"]:
         """Return one normalized vector per frame, after the blocks."""
-        rows = self.encode(clips)
+        rows = self.mix(self.encode_steps(clips))
         return rearrange(rows[:, 0 if self.class_token is None else 1 :], "b t d -> b t 1 1 d")
 
-    def encode(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch token dim"]:
-        """Embed the frames and let them look at each other; the class token comes first where there is one."""
-        self.check_channels(clips)
-        grid = rearrange(embed_frames(self.embedder, clips), "b t d -> b t 1 1 d")
+    def mix(self, steps: Float[Tensor, "batch step dim"]) -> Float[Tensor, "batch token dim"]:
+        """Let embedded frames look at each other; the class token comes first where there is one."""
+        grid = rearrange(steps, "b t d -> b t 1 1 d")
         rows = rearrange(self.positions(grid), "b t 1 1 d -> b t d")
         if self.class_token is not None:
             token = self.positions.place_token(self.class_token)

@@ -62,7 +62,7 @@ Source: arXiv 2102.05095; github.com/facebookresearch/TimeSformer, timesformer/m
 from typing import cast
 
 import torch
-from einops import reduce
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -136,7 +136,24 @@ class TimeSformer(VideoModel):
     def features(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch dim"]:
         """Return the class token of each clip, normalized: what the head reads."""
         token, _ = self.encode(self.embed(clips))
-        return cast(Tensor, self.norm(token))
+        return self.fuse_steps(token) if self.config.form == "space_only" else cast(Tensor, self.norm(token[:, 0]))
+
+    @property
+    def step_frames(self) -> int | None:
+        """Say 1 where each frame is encoded by itself, whole; else None."""
+        return 1 if self.config.form == "space_only" and self.token_share == 1 else None
+
+    def encode_steps(
+        self, clips: Float[Tensor, "batch channel time height width"]
+    ) -> Float[Tensor, "batch step vector"]:
+        """Return the class token of each frame, of the space_only form."""
+        return super().encode_steps(clips) if self.step_frames is None else self.encode(self.embed(clips))[0]
+
+    def fuse_steps(self, steps: Float[Tensor, "batch step vector"]) -> Float[Tensor, "batch dim"]:
+        """Return the normalized mean over frames, of the space_only form."""
+        if self.config.form != "space_only":
+            return super().fuse_steps(steps)
+        return cast(Tensor, self.norm(steps.mean(dim=1)))
 
     def tokens(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch t h w dim"]:
         """Return one normalized vector per patch of every frame."""
@@ -151,8 +168,8 @@ class TimeSformer(VideoModel):
 
     def encode(
         self, grid: Float[Tensor, "batch t h w dim"]
-    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch t h w dim"]]:
-        """Return the class token of each clip and its patches, encoded but not yet normalized."""
+    ) -> tuple[Float[Tensor, "batch token dim"], Float[Tensor, "batch t h w dim"]]:
+        """Return the class token of each clip, or frame for space_only, and the patches: not normalized."""
         axes: Axes = "h w" if self.config.form == "space_only" else "t h w"
         size = Size3(*grid.shape[1:4])
         kept = choose_tokens(axes, grid, self.token_share)
@@ -160,15 +177,15 @@ class TimeSformer(VideoModel):
         if self.moments is not None:
             grid = self.moments(grid)
         rows = to_rows(axes, grid)
-        count = rows.shape[1]
+        places = rows.shape[1]
         rows = pick(rows, kept)
         token = self.places.place_token(self.class_token)
         rows = self.dropout(torch.cat([token.expand(rows.shape[0], 1, -1), rows], dim=1))
         rows = self.blocks(rows, size) if self.config.form in STEPS else self.blocks(rows)
         summary, rows = rows[:, 0], rows[:, 1:]
-        if self.config.form == "space_only":
-            summary = reduce(summary, "(batch t) dim -> batch dim", "mean", t=size.t)
-        return summary, to_grid(axes, put_back(rows, kept, count), size)
+        count = size.t if self.config.form == "space_only" else 1
+        tokens = rearrange(summary, "(batch token) dim -> batch token dim", token=count)
+        return tokens, to_grid(axes, put_back(rows, kept, places), size)
 
     def count_macs(self) -> int:
         """Count the multiply-accumulates that one clip of the training size costs."""

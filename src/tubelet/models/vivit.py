@@ -38,7 +38,7 @@ Source: arXiv 2103.15691; github.com/google-research/scenic, projects/vivit.
 from typing import cast
 
 import torch
-from einops import rearrange, reduce
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -179,11 +179,30 @@ class ViViT(VideoModel):
         _, summary = self._encode(clips)
         if self.config.form != "factorized_encoder":
             return summary
+        return self.fuse_steps(rearrange(summary, "(batch t) dim -> batch t dim", batch=clips.shape[0]))
+
+    @property
+    def step_frames(self) -> int | None:
+        """Count the frames of a tubelet where the first encoder sees each moment by itself, whole; else None."""
+        is_stepped = self.config.form == "factorized_encoder" and self.config.tokenizer == "tubelet"
+        return self.config.tubelet[0] if is_stepped and self.token_share == 1 else None
+
+    def encode_steps(
+        self, clips: Float[Tensor, "batch channel time height width"]
+    ) -> Float[Tensor, "batch step vector"]:
+        """Return what the first encoder of the factorized encoder makes of each moment."""
+        if self.step_frames is None:
+            return super().encode_steps(clips)
+        _, summary = self._encode(clips)
+        return rearrange(summary, "(batch t) dim -> batch t dim", batch=clips.shape[0])
+
+    def fuse_steps(self, steps: Float[Tensor, "batch step vector"]) -> Float[Tensor, "batch dim"]:
+        """Run the second encoder of the factorized encoder, over time, or take the mean."""
+        if self.config.form != "factorized_encoder":
+            return super().fuse_steps(steps)
         if self.temporal_encoder is None:
-            mean: Tensor = reduce(summary, "(batch t) dim -> batch dim", "mean", batch=clips.shape[0])
-            return mean
-        moments = rearrange(summary, "(batch t) dim -> batch t 1 1 dim", batch=clips.shape[0])
-        return cast(Tensor, self.temporal_encoder(moments)[1])
+            return steps.mean(dim=1)
+        return cast(Tensor, self.temporal_encoder(rearrange(steps, "batch t dim -> batch t 1 1 dim"))[1])
 
     def tokens(self, clips: Float[Tensor, "batch channel time height width"]) -> Float[Tensor, "batch t h w dim"]:
         """Return one normalized vector per tubelet; of the factorized encoder, those that its first encoder gives."""

@@ -95,7 +95,7 @@ def read_background(folder: Path, run: Path | None, *, with_report: bool = True)
     """Read what a model folder, and the run it lies in, tell about a model.
 
     Raises:
-        CheckpointError: config.json or report.json is damaged.
+        CheckpointError: config.json or report.json is damaged, or the report is of other weights.
         ConfigError: config.yaml is no recipe.
         DataError: splits.csv is damaged.
     """
@@ -108,8 +108,19 @@ def read_background(folder: Path, run: Path | None, *, with_report: bool = True)
         known,
         recipe=read_config(run / "config.yaml", Recipe),
         counts=count_assignments(splits) if splits.exists() else {},
-        report=_read_json(report, _REPORT_KEYS) if with_report and report.exists() else None,
+        report=_read_report(report, description.get("sha256")) if with_report and report.exists() else None,
     )
+
+
+def _read_report(path: Path, weights: str | None) -> dict[str, Any]:
+    report = _read_json(path, _REPORT_KEYS)
+    # Those of earlier versions do not say.
+    if report.get("weights", weights) != weights:
+        raise CheckpointError(
+            f"cannot state the figures of {str(path)!r} - they are of other weights than those beside it - evaluate "
+            "again, or leave them out: --no-report."
+        )
+    return report
 
 
 def _read_json(path: Path, keys: set[str]) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """Classify videos, many at a time; one that cannot be read is reported and never stops the others.
 
-    sources --threads: open, choose frames, decode, fit--> clips --what is ready, at most a batch--> scores --> answers
+    sources --threads: open, choose frames, decode, fit--> clips --a batch at a time--> scores --> answers, in order
 
-While the model computes, the next videos are read: decoders let go of Python's lock. Answers come in the order of the
-sources. In which batch a video is scored depends on how fast the others are read, and changes its probabilities by
-rounding alone: at most 1e-5 in float32.
+While the model computes, the next videos are read: decoders let go of Python's lock. In company a video has the
+probabilities that it has alone, up to rounding: at most 1e-5 in float32.
 """
 
 import os
@@ -21,13 +20,13 @@ import torch
 from torch import Tensor
 
 from tubelet.calibration import COVERAGE, check_coverage
-from tubelet.classifier import Classifier, Inferred
 from tubelet.data.dataset import check_channels, read_views
 from tubelet.data.features import choose_rows
 from tubelet.errors import ConfigError, DataError, TubeletError, name_nearest
 from tubelet.metrics import THRESHOLD
 from tubelet.prediction.devices import choose_precision
 from tubelet.prediction.sources import list_sources
+from tubelet.scorer import Inferred, Scorer
 from tubelet.shapes import Task
 from tubelet.transforms.preparation import fit, fit_features
 from tubelet.video.decoders import DECODERS
@@ -173,7 +172,7 @@ def _read_features(spec: InputSpec, source: Source, views: int) -> Clips:
 
 
 def predict_one(
-    classifier: Classifier, source: Source, *, views: int = 1, decoder: str = "pyav", coverage: float = COVERAGE
+    classifier: Scorer, source: Source, *, views: int = 1, decoder: str = "pyav", coverage: float = COVERAGE
 ) -> Prediction:
     """Classify one source: the mean probability over its views.
 
@@ -186,7 +185,7 @@ def predict_one(
     return judge(classifier, name, classifier.infer(clips, lengths=lengths), coverage)
 
 
-def judge(classifier: Classifier, name: str, views: Inferred, coverage: float = COVERAGE) -> Prediction:
+def judge(classifier: Scorer, name: str, views: Inferred, coverage: float = COVERAGE) -> Prediction:
     """Say what a classifier makes of a source: the average over its views, and what the calibration adds.
 
     Args:
@@ -209,7 +208,7 @@ def judge(classifier: Classifier, name: str, views: Inferred, coverage: float = 
 
 
 def predict(
-    classifier: Classifier,
+    classifier: Scorer,
     sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     views: int = 1,
@@ -249,22 +248,24 @@ def predict(
     return predict_each(classifier, list_sources([os.fspath(source) for source in named]), options)
 
 
-def predict_each(classifier: Classifier, sources: Iterable[str], options: PredictionOptions) -> Iterator[Outcome]:
+def predict_each(classifier: Scorer, sources: Iterable[str], options: PredictionOptions) -> Iterator[Outcome]:
     """Classify single sources, in order; the names may come from a generator of any length."""
     read = partial(_try_to_read, classifier.input_spec, options)
     num_readers = options.readers or min(_count_processors(), 8)
+    # Always as many as there is room for: small batches are slower, and equal ones give equal answers at every run.
+    at_once = max(options.batch // options.views, 1)
     names = iter(sources)
     pool = ThreadPoolExecutor(num_readers, "reader", initializer=torch.set_num_threads, initargs=(1,))
     waiting: deque[Future[Clips | PredictionError]] = deque()
+
+    def read_ahead() -> None:
+        waiting.extend(pool.submit(read, name) for name in islice(names, at_once + num_readers - len(waiting)))
+
     try:
-        while True:
-            batch: list[Clips | PredictionError] = []
-            while not batch or (waiting and waiting[0].done() and len(batch) * options.views < options.batch):
-                room = options.batch + num_readers - len(waiting)
-                waiting.extend(pool.submit(read, name) for name in islice(names, room))
-                if not waiting:
-                    return
-                batch.append(waiting.popleft().result())
+        read_ahead()
+        while waiting:
+            batch = [waiting.popleft().result() for _ in range(min(at_once, len(waiting)))]
+            read_ahead()
             yield from _answer(classifier, batch, options)
     finally:
         # Who stops in the middle does not wait for what was asked for and not begun.
@@ -280,7 +281,7 @@ def _try_to_read(spec: InputSpec, options: PredictionOptions, source: str) -> Cl
 
 
 def _answer(
-    classifier: Classifier, batch: Sequence[Clips | PredictionError], options: PredictionOptions
+    classifier: Scorer, batch: Sequence[Clips | PredictionError], options: PredictionOptions
 ) -> Iterator[Outcome]:
     """Score what could be read in one go, and answer in order; where memory does not suffice, in two halves."""
     good = [one for one in batch if isinstance(one, Clips)]

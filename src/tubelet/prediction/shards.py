@@ -33,6 +33,7 @@ from tubelet.model_folder import hash_weights
 from tubelet.prediction.predict import Outcome, PredictionError, PredictionOptions, predict_each
 from tubelet.prediction.sources import LIST_SUFFIXES, list_sources
 from tubelet.prediction.table import list_cells, list_columns
+from tubelet.scorer import Scorer
 
 __all__ = ["JOB_NAME", "TABLE_NAME", "ShardReport", "predict_shard"]
 
@@ -70,7 +71,7 @@ class _Part(NamedTuple):
 
 
 def predict_shard(
-    classifier: Classifier,
+    classifier: Scorer,
     sources: Sequence[str | os.PathLike[str]],
     folder: str | os.PathLike[str],
     *,
@@ -129,7 +130,7 @@ def predict_shard(
 class _RowWriter:
     """Collect rows and write them, many in a file."""
 
-    def __init__(self, folder: Path, classifier: Classifier) -> None:
+    def __init__(self, folder: Path, classifier: Scorer) -> None:
         self.folder = folder
         self.columns = list_columns(classifier)
         self.classes = classifier.classes
@@ -163,9 +164,7 @@ class _RowWriter:
         self._rows, self._start, self._began_s = [], stop, time.monotonic()
 
 
-def _describe(
-    classifier: Classifier, sources: Sequence[str], shards: int, options: PredictionOptions
-) -> dict[str, Any]:
+def _describe(classifier: Scorer, sources: Sequence[str], shards: int, options: PredictionOptions) -> dict[str, Any]:
     """Say what decides the rows of a job: whoever goes on with it must agree."""
     given = asdict(options)
     decisive = {name: given[name] for name in ("views", "decoder", "coverage", "precision")}
@@ -180,19 +179,21 @@ def _describe(
     }
 
 
-def _hash_classifier(classifier: Classifier) -> str:
+def _hash_classifier(classifier: Scorer) -> str:
     """Hash all of a classifier that decides what it answers."""
     calibration = classifier.calibration
     figures = calibration.to_values() if calibration else None
     arrays = calibration.to_arrays().values() if calibration else ()
-    known = (
-        hash_weights(classifier.model),
-        asdict(classifier.input_spec),
-        classifier.classes,
-        classifier.task,
-        figures,
-    )
+    known = (_hash_weights(classifier), asdict(classifier.input_spec), classifier.classes, classifier.task, figures)
     return files.hash_pieces([json.dumps(known).encode(), *(array.tobytes() for array in arrays)])
+
+
+def _hash_weights(classifier: Scorer) -> str:
+    if isinstance(classifier, Classifier):
+        return hash_weights(classifier.model)
+    # An exported model is its file, or the files of its folder.
+    origin = Path(vars(classifier)["origin"])
+    return " ".join(files.hash_file(path) for path in sorted([origin, *origin.rglob("*")]) if path.is_file())
 
 
 def _open_job(folder: Path, sources: Sequence[str], wanted: Mapping[str, Any]) -> int:

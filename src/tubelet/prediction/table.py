@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from tubelet.classifier import Classifier
 from tubelet.data.sample import SEPARATOR
 from tubelet.prediction.predict import Outcome, PredictionError
+from tubelet.scorer import Scorer
 
 __all__ = ["list_cells", "list_columns"]
 
 
-def list_columns(classifier: Classifier) -> list[str]:
+def list_columns(classifier: Scorer) -> list[str]:
     """Name the columns of a classifier's table."""
     label = "labels" if classifier.task == "multilabel" else "label"
     scores = [f"score:{name}" for name in sorted(classifier.classes)]

@@ -19,6 +19,8 @@ WIDTH, HEIGHT = 440.0, 270.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 12.0, 44.0
 COLORS = ("var(--first)", "var(--second)", "var(--third)", "var(--fourth)")
 MAX_NUMBERED, MAX_NAMED = 12, 30
+MAX_LETTERS = 60
+"""Of what is written along an axis."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def draw_matrix(matrix: Int64[np.ndarray, "classes classes"], classes: Sequence[
             middle = f'x="{x + cell / 2:.1f}" y="{y + cell / 2 + 4:.1f}"'
             parts.append(f'<text {middle} text-anchor="middle"{kind}>{matrix[row, column]}</text>')
     for row, name in enumerate(classes if named else ()):
-        short = html.escape(name if len(name) <= 14 else f"{name[:8]}…{name[-5:]}")
+        short = html.escape(_cut_middle(name, 14))
         parts.append(
             f'<text x="{left - 6:.0f}" y="{head + (row + 0.5) * cell + 4:.1f}" text-anchor="end">{short}</text>'
         )
@@ -132,6 +134,11 @@ def draw_matrix(matrix: Int64[np.ndarray, "classes classes"], classes: Sequence[
         f'<rect x="{left}" y="{head}" width="{size:.1f}" height="{size:.1f}" fill="none" stroke="var(--line)"/>'
     )
     return Html(_frame("".join(parts), left + size + 8, head + size + 8, "confusion matrix"))
+
+
+def _cut_middle(text: str, limit: int) -> str:
+    """Shorten what is too long for its place, and keep both ends."""
+    return text if len(text) <= limit else f"{text[: limit - limit // 2]}…{text[len(text) - limit // 2 + 1 :]}"
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,8 @@ def _draw_axes(place: _Place, x_name: str, y_name: str) -> list[str]:
         for value in _choose_ticks(place.low, place.high)
     ]
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(x_name)}</text>')
+    words = html.escape(_cut_middle(x_name, MAX_LETTERS))
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{words}</text>')
     turned = f'transform="translate(12 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)"'
     return [*parts, f'<text {turned} text-anchor="middle">{html.escape(y_name)}</text>']
 
