@@ -8,6 +8,7 @@ import tubelet
 from run_command import run
 from small_run import write_clip
 from tubelet import InputSpec
+from tubelet.benchmarking.rival import TransformersRival
 from tubelet.classifier import Classifier
 from tubelet.errors import ConfigError
 from tubelet.models import create_model
@@ -46,6 +47,10 @@ def test_the_other_side_computes_the_same(classifier, tmp_path):
     assert [speed.name for speed in found.speeds] == ["tubelet", "transformers"]
     assert found.max_difference < 1e-4
     assert found.speeds[1].timings[0].p50_ms > 0
+    clips = [str(write_clip(tmp_path / f"{seed}.mp4", frames=20 + seed, seed=seed)) for seed in range(6)]
+    rival = TransformersRival(classifier, tmp_path / "theirs")
+    outcomes = tubelet.predict(classifier, clips, batch=4)
+    assert rival.predict(clips) == [outcome.label for outcome in outcomes]
 
 
 def test_what_cannot_be_measured_is_refused(classifier, small_run):

@@ -81,7 +81,7 @@ def attempt(model, clips, job, death):
 
 
 def choose_death(number, chance):
-    kind = ("source", "clock", *CALLS)[number % 4]
+    kind = (*CALLS, "source", "clock")[number % 4]
     if kind == "source":
         return kind, chance.randrange(12)
     if kind == "clock":

@@ -205,8 +205,10 @@ def _open_job(folder: Path, sources: Sequence[str], wanted: Mapping[str, Any]) -
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / JOB_NAME
     if not path.exists():
+        _check_free(folder)
         # One process lists; those that begin at the same moment wait for it.
         with _hold(folder / "lock", wait=True):
+            files.remove_leftovers(folder)
             if not path.exists():
                 _begin_job(folder, sources, wanted)
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -216,15 +218,17 @@ def _open_job(folder: Path, sources: Sequence[str], wanted: Mapping[str, Any]) -
     return int(found["count"])
 
 
-def _begin_job(folder: Path, sources: Sequence[str], wanted: Mapping[str, Any]) -> None:
-    foreign = sorted(
-        {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")} - {"lock", SOURCES_NAME}
-    )
-    if foreign:
+def _check_free(folder: Path) -> None:
+    names = {name for name in os.listdir(folder) if not name.startswith(".")}  # noqa: PTH208 - names are all
+    foreign = sorted(names - {"lock", SOURCES_NAME})
+    if foreign and JOB_NAME not in names:  # which another process may have written in the meantime
         raise ConfigError(
             f"cannot begin a job in '{folder}' - it holds '{foreign[0]}' and no {JOB_NAME} - name a new folder; a "
             "table as one file has an ending, such as scores.csv."
         )
+
+
+def _begin_job(folder: Path, sources: Sequence[str], wanted: Mapping[str, Any]) -> None:
     count = 0
     with files.write_whole(folder / SOURCES_NAME, "w") as stream:
         for count, source in enumerate(list_sources(sources), start=1):  # noqa: B007
@@ -283,6 +287,7 @@ def _put_together(folder: Path, total: int, shards: int, columns: list[str]) -> 
     if next(_find_gaps(parts, 0, total), None) is not None:
         return None
     with _hold(folder / "lock", wait=True):
+        files.remove_leftovers(folder)
         if not table.exists():
             with files.write_whole(table, "w") as stream:
                 writer = csv.writer(stream, lineterminator="\n")
