@@ -7,19 +7,21 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-__all__ = ["HowToPredict", "WhereToWrite", "predict_sources"]
+from tubelet.cli.timeline import WHOLE, TimelineOptions, predict_timelines
+
+__all__ = ["AnswerOptions", "WhereToWrite", "predict_sources"]
 
 
 @dataclass(frozen=True)
-class HowToPredict:
-    """Hold how videos are read and scored."""
+class AnswerOptions:
+    """Hold what is said of a video as a whole, and how it is computed."""
 
+    top: int = 3
+    """Classes shown for each source."""
     clips: int = 1
     """Clips spread over each video, averaged."""
     coverage: float = 0.9
     """Share of videos whose label set shall hold the true class; of calibrated models."""
-    decoder: str = "pyav"
-    """Reader of videos: pyav, torchcodec or decord."""
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     """Number format of the model; auto is bf16 where it is native: faster, and may tip close decisions."""
     batch: int = 8
@@ -34,7 +36,8 @@ class WhereToWrite:
 
     output: str | None = None
     """CSV file to write all scores to, sources that failed with their error. A folder (there already, or with / at its
-    end) makes it a job that may be killed and given again."""
+    end) makes it a job that may be killed and given again. Of a timeline: a file .json, .csv, .vtt, .edl or .png, or a
+    folder for all of them."""
     shard: str | None = None
     """Do part i of n of a job only, as in 2/8, beside others on the same --output folder."""
 
@@ -44,13 +47,19 @@ class WhereToWrite:
         output = self.output or ""
         return self.shard is not None or output.endswith(("/", os.sep)) or Path(output or "-").is_dir()
 
+    @property
+    def path(self) -> Path | None:
+        """Return the path of what is written."""
+        return Path(self.output) if self.output else None
+
 
 def predict_sources(
     model: str,
     *sources: str,
-    top: int = 3,
-    how: Annotated[HowToPredict, Parameter(name="*")] = HowToPredict(),
+    answer: Annotated[AnswerOptions, Parameter(name="*")] = AnswerOptions(),
+    timeline: Annotated[TimelineOptions, Parameter(name="*")] = WHOLE,
     where: Annotated[WhereToWrite, Parameter(name="*")] = WhereToWrite(),
+    decoder: str = "pyav",
     device: str = "auto",
     json: bool = False,
 ) -> int:
@@ -62,25 +71,30 @@ def predict_sources(
         Run, model folder, folder of transformers, hf://owner/repo, or published weights: videomae_base.kinetics400.
     sources: str
         Videos, GIFs, folders of images, folders of videos, glob patterns, lists of paths (.txt, .csv, .jsonl).
-    top: int
-        Classes shown for each source.
+    decoder: str
+        pyav, torchcodec or decord.
     device: str
         auto, cpu, cuda, cuda:1 or mps.
     json: bool
         Print one JSON object a line: source, label, score, scores, labels, task, label_set, distance, is_unknown; or
         source, error {code, message}. Of a job one in all: shard, shards, sources, done, failed, table.
     """
+    from tubelet.cli.jobs import run_job
     from tubelet.cli.tables import print_predictions
     from tubelet.prediction.load import load
     from tubelet.prediction.predict import predict
 
-    given = asdict(how)
-    given["views"] = given.pop("clips")
+    is_whole = answer != AnswerOptions() or where.shard is not None
+    if timeline.is_asked(is_whole):
+        return predict_timelines(
+            load(model, device=device), sources, timeline, where.path, decoder=decoder, as_json=json
+        )
     classifier = load(model, device=device)
+    given = {**asdict(answer), "views": answer.clips, "decoder": decoder}
+    options = {name: value for name, value in given.items() if name not in ("top", "clips")}
     if where.is_job:
-        from tubelet.cli.jobs import run_job
-
-        return run_job(classifier, sources, where.output, where.shard, given, as_json=json)
-    outcomes = predict(classifier, sources, **given)
-    output = Path(where.output) if where.output else None
-    return print_predictions(outcomes, classifier, top=top, output=output, as_json=json, coverage=how.coverage)
+        return run_job(classifier, sources, where.output, where.shard, options, as_json=json)
+    outcomes = predict(classifier, sources, **options)
+    return print_predictions(
+        outcomes, classifier, top=answer.top, output=where.path, as_json=json, coverage=answer.coverage
+    )
