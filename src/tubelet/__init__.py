@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from tubelet.evaluation.compare import compare as compare
     from tubelet.evaluation.evaluate import evaluate as evaluate
     from tubelet.explanation.explain import explain as explain
+    from tubelet.exporting.export import export as export
     from tubelet.models import create_model as create_model
     from tubelet.models import list_models as list_models
     from tubelet.models import load_weights as load_weights
     from tubelet.prediction.load import load as load
     from tubelet.prediction.predict import predict as predict
     from tubelet.recipes.recipe import Recipe as Recipe
+    from tubelet.serving.serve import serve as serve
     from tubelet.teaching.embeddings import embed as embed
     from tubelet.teaching.teach import teach as teach
     from tubelet.training.pretraining import pretrain as pretrain
@@ -51,11 +53,13 @@ _HOMES = {
     "embed": "tubelet.teaching.embeddings",
     "evaluate": "tubelet.evaluation.evaluate",
     "explain": "tubelet.explanation.explain",
+    "export": "tubelet.exporting.export",
     "list_models": "tubelet.models",
     "load": "tubelet.prediction.load",
     "load_weights": "tubelet.models",
     "predict": "tubelet.prediction.predict",
     "pretrain": "tubelet.training.pretraining",
+    "serve": "tubelet.serving.serve",
     "teach": "tubelet.teaching.teach",
     "train": "tubelet.training.train",
 }
@@ -75,11 +79,13 @@ __all__ = [
     "embed",
     "evaluate",
     "explain",
+    "export",
     "list_models",
     "load",
     "load_weights",
     "predict",
     "pretrain",
+    "serve",
     "teach",
     "train",
 ]

@@ -18,6 +18,7 @@
     |- UnknownName           a model, a dataset, a decoder nobody registered
     |- DataError             a manifest, a folder of clips, an array file
     |- CheckpointError       a weights or checkpoint file
+    |- ExportError           a file that answers otherwise than its model
     |- TrainingError         a run that cannot go on
     |- Interrupted           a run that was asked to stop
     `- MissingExtra          an optional dependency that is not installed
@@ -36,6 +37,7 @@ __all__ = [
     "DecodeTimeout",
     "DecoderCrashed",
     "Encrypted",
+    "ExportError",
     "FrameOutOfRange",
     "Interrupted",
     "MissingExtra",
@@ -160,6 +162,12 @@ class CheckpointError(TubeletError):
     """Report a weights or checkpoint file that cannot be used."""
 
     code = "checkpoint"
+
+
+class ExportError(TubeletError):
+    """Report an exported file whose answers are not those of the model it was made from."""
+
+    code = "export"
 
 
 class TrainingError(TubeletError):

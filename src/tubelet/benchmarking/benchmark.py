@@ -21,7 +21,7 @@ from tubelet.classifier import Classifier
 from tubelet.errors import ConfigError
 from tubelet.models.anatomy import count_macs
 from tubelet.prediction.devices import choose_precision
-from tubelet.prediction.load import load
+from tubelet.prediction.load import load_classifier
 from tubelet.prediction.predict import Prediction, PredictionOptions, predict_each, read_clips
 from tubelet.prediction.sources import list_sources
 from tubelet.video.source import Video
@@ -164,7 +164,8 @@ def benchmark(
         device: auto, cpu, cuda, cuda:1 or mps.
 
     Raises:
-        ConfigError: no round or no clip in a batch; the model takes features; transformers has no such model.
+        ConfigError: no round or no clip in a batch; an exported file; the model takes features; transformers has no
+            such model.
         MissingExtra: transformers is not installed.
 
     Cost: `rounds` times the clips of all batches, and a few passes over the files.
@@ -172,7 +173,7 @@ def benchmark(
     options = options or PredictionOptions()
     if rounds < 1 or not batches or min(batches) < 1:
         raise ConfigError(f"cannot measure {rounds} rounds of batches {list(batches)} - give numbers of at least 1.")
-    classifier = model if isinstance(model, Classifier) else load(model, device=device)
+    classifier = model if isinstance(model, Classifier) else load_classifier(model, device=device)
     spec = classifier.input_spec
     if spec.kind == "features":
         raise ConfigError("cannot measure a model of features - there is no file to decode - 'tubelet compare' does.")

@@ -22,6 +22,7 @@ from tubelet.cli.doctor import report_doctor
 from tubelet.cli.embed import embed_clips
 from tubelet.cli.evaluate import evaluate_model
 from tubelet.cli.explain import explain_source
+from tubelet.cli.export import export_model
 from tubelet.cli.launching import launch, take_devices
 from tubelet.cli.models import show_models, weights_app
 from tubelet.cli.predict import predict_sources
@@ -29,6 +30,7 @@ from tubelet.cli.pretrain import pretrain_model
 from tubelet.cli.push import push_model
 from tubelet.cli.recipe import recipe_app
 from tubelet.cli.replay import replay_failure
+from tubelet.cli.serve import serve_models
 from tubelet.cli.teach import teach_model
 from tubelet.cli.train import train_model
 from tubelet.cli.tune import tune_recipe
@@ -58,6 +60,8 @@ app.command(calibrate_model, name="calibrate")
 app.command(predict_sources, name="predict")
 app.command(explain_source, name="explain")
 app.command(benchmark_model, name="benchmark")
+app.command(export_model, name="export")
+app.command(serve_models, name="serve")
 app.command(embed_clips, name="embed")
 app.command(teach_model, name="teach")
 app.command(push_model, name="push")

@@ -43,11 +43,11 @@ def embed_clips(
     from tubelet.cli.tables import track
     from tubelet.cli.teaching_tables import print_embeddings
     from tubelet.data.loader import LoaderOptions
-    from tubelet.prediction.load import load
+    from tubelet.prediction.load import load_classifier
     from tubelet.teaching.embeddings import Embeddings, embed, find_similar
 
     options = LoaderOptions(batch=16, workers=workers, decoder=decoder)
-    classifier = load(model, device=device)
+    classifier = load_classifier(model, device=device)
     known = Embeddings.read(output) if output and output.exists() else None
     with track("embedding", quiet=json) as on_step:
         found = embed(classifier, clips, known=known, options=options, on_step=on_step)

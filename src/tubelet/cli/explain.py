@@ -39,8 +39,8 @@ def explain_source(
     """
     from tubelet.cli.tables import print_explanation
     from tubelet.explanation.explain import explain
-    from tubelet.prediction.load import load
+    from tubelet.prediction.load import load_classifier
 
-    explanation = explain(load(model, device=device), source, method=method, label=label, decoder=decoder)
+    explanation = explain(load_classifier(model, device=device), source, method=method, label=label, decoder=decoder)
     print_explanation(explanation, explanation.save(output) if output else [], as_json=json)
     return 0

@@ -61,6 +61,7 @@ def predict_sources(
     where: Annotated[WhereToWrite, Parameter(name="*")] = WhereToWrite(),
     decoder: str = "pyav",
     device: str = "auto",
+    trust_export: bool = False,
     json: bool = False,
 ) -> int:
     """Classify files, folders or patterns; exit status 1 where some could not be read, after all others.
@@ -68,13 +69,16 @@ def predict_sources(
     Parameters
     ----------
     model: str
-        Run, model folder, folder of transformers, hf://owner/repo, or published weights: videomae_base.kinetics400.
+        Run, model folder, folder of transformers, hf://owner/repo, published weights: videomae_base.kinetics400; or an
+        exported file: mine.onnx, mine_openvino, mine.pt2.
     sources: str
         Videos, GIFs, folders of images, folders of videos, glob patterns, lists of paths (.txt, .csv, .jsonl).
     decoder: str
         pyav, torchcodec or decord.
     device: str
         auto, cpu, cuda, cuda:1 or mps.
+    trust_export: bool
+        Run a .pt2 file, which is code of whoever made it.
     json: bool
         Print one JSON object a line: source, label, score, scores, labels, task, label_set, distance, is_unknown; or
         source, error {code, message}. Of a job one in all: shard, shards, sources, done, failed, table.
@@ -84,12 +88,10 @@ def predict_sources(
     from tubelet.prediction.load import load
     from tubelet.prediction.predict import predict
 
-    is_whole = answer != AnswerOptions() or where.shard is not None
-    if timeline.is_asked(is_whole):
-        return predict_timelines(
-            load(model, device=device), sources, timeline, where.path, decoder=decoder, as_json=json
-        )
-    classifier = load(model, device=device)
+    is_timeline = timeline.is_asked(answer != AnswerOptions() or where.shard is not None)
+    classifier = load(model, device=device, trust_export=trust_export)
+    if is_timeline:
+        return predict_timelines(classifier, sources, timeline, where.path, decoder=decoder, as_json=json)
     given = {**asdict(answer), "views": answer.clips, "decoder": decoder}
     options = {name: value for name, value in given.items() if name not in ("top", "clips")}
     if where.is_job:

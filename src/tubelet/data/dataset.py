@@ -32,6 +32,7 @@ from tubelet.errors import DataError, FrameOutOfRange, VideoError
 from tubelet.shapes import Label
 from tubelet.video.clip import Pixels, VideoInfo
 from tubelet.video.decoders import VOLUMES
+from tubelet.video.isolation import Reading
 from tubelet.video.source import Video
 from tubelet.video.spec import InputSpec
 from tubelet.video.speed import plan_at_speed
@@ -208,7 +209,7 @@ def _cut(info: VideoInfo, num_frames: int) -> VideoInfo:
     return replace(info, num_frames=num_frames, duration_s=info.duration_s * num_frames / info.num_frames)
 
 
-def check_channels(video: Video, spec: InputSpec) -> None:
+def check_channels(video: Video | Reading, spec: InputSpec) -> None:
     """Refuse a volume of other channels than the model's: they are measurements, not the colors of one picture.
 
     Raises:

@@ -19,7 +19,7 @@ from tubelet.evaluation.evaluate import score_samples
 from tubelet.evaluation.opening import open_split
 from tubelet.evaluation.report import Scored
 from tubelet.model_folder import hash_weights
-from tubelet.prediction.load import find_model, find_remote, load
+from tubelet.prediction.load import find_model, find_remote, load_classifier
 
 __all__ = ["Answers", "collect_answers"]
 
@@ -63,7 +63,7 @@ def collect_answers(
         ConfigError: a multi-label model.
         DataError: no clips in the split, none that can be read, or other classes than the model's.
     """
-    classifier = load(run, device=device)
+    classifier = load_classifier(run, device=device)
     if classifier.task == "multilabel":
         raise ConfigError(
             f"cannot compare '{run}' - it is a multi-label model, and a comparison counts clips whose one class is "

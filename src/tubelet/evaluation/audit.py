@@ -27,7 +27,7 @@ from tubelet.evaluation.orders import score_orders
 from tubelet.evaluation.report import Scored
 from tubelet.evaluation.verdict import WORDS, Change, Verdict, decide, estimate_change, estimate_class_change
 from tubelet.metrics import Interval, estimate_share
-from tubelet.prediction.load import load
+from tubelet.prediction.load import load_classifier
 from tubelet.report.intervals import Bar, Panel, draw_intervals
 
 __all__ = ["ClassAudit", "TimeAudit", "audit"]
@@ -188,7 +188,7 @@ def audit(
     started = time.perf_counter()
     if output is not None:
         files.check_folder(output)
-    classifier = model if isinstance(model, Classifier) else load(model, device=device)
+    classifier = model if isinstance(model, Classifier) else load_classifier(model, device=device)
     _check_request(classifier, partners)
     opened = open_split(model, classifier, data, split, "audit")
     outcomes = score_orders(classifier, opened.samples, opened.manifest, options=options, on_step=on_step)

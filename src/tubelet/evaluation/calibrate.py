@@ -16,7 +16,7 @@ from tubelet.errors import CheckpointError, DataError
 from tubelet.evaluation.inference import infer_samples
 from tubelet.evaluation.opening import open_split
 from tubelet.model_folder import hash_weights, replace_calibration
-from tubelet.prediction.load import find_model, find_remote, load
+from tubelet.prediction.load import find_model, find_remote, load_classifier
 
 __all__ = ["calibrate", "fit_calibration"]
 
@@ -60,7 +60,7 @@ def calibrate(
             "weights - save it first: tubelet.load(...).save(FOLDER)."
         )
     folder = find_model(model).resolve()
-    classifier = load(folder, device=device)
+    classifier = load_classifier(folder, device=device)
     opened = open_split(model, classifier, data, split, "calibrate")
     for remark in opened.remarks:
         warnings.warn(remark, stacklevel=2)

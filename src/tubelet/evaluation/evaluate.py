@@ -40,7 +40,7 @@ from tubelet.metrics import (
 )
 from tubelet.model_folder import hash_weights
 from tubelet.models.anatomy import count_macs
-from tubelet.prediction.load import load
+from tubelet.prediction.load import load_classifier
 from tubelet.shapes import Label
 from tubelet.transforms.preparation import fit, fit_features
 from tubelet.video.clip import Pixels
@@ -166,7 +166,7 @@ def evaluate(
     """
     started = time.perf_counter()
     views, output = as_views(views), output if output is None or isinstance(output, Output) else Output(output)
-    classifier = model if isinstance(model, Classifier) else load(model, device=device)
+    classifier = model if isinstance(model, Classifier) else load_classifier(model, device=device)
     opened = open_split(model, classifier, data, split, "evaluate")
     manifest, samples = opened.manifest, opened.samples
     options = LoaderOptions(batch=max(1, 16 // views.count), workers=workers, decoder=decoder)

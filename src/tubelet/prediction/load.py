@@ -7,7 +7,7 @@ from pathlib import Path
 from tubelet import files
 from tubelet.calibration import COVERAGE
 from tubelet.classifier import Classifier
-from tubelet.errors import CheckpointError, name_nearest
+from tubelet.errors import CheckpointError, ConfigError, name_nearest
 from tubelet.model_folder import CONFIG_NAME, WEIGHTS_NAME
 from tubelet.models import list_models
 from tubelet.models.published import find_published
@@ -15,13 +15,15 @@ from tubelet.models.weights.folder import read_folder
 from tubelet.models.weights.source import WeightFiles, find_weights
 from tubelet.prediction.devices import choose_device
 from tubelet.prediction.predict import Prediction, predict_one
+from tubelet.runtime import ExportedModel, is_exported
+from tubelet.scorer import Scorer
 from tubelet.video.source import Source
 
-__all__ = ["Predictor", "find_model", "find_remote", "load"]
+__all__ = ["ExportedPredictor", "Predictor", "find_model", "find_remote", "load", "load_classifier"]
 
 
-class Predictor(Classifier):
-    """Classify videos: a `Classifier` that opens sources by itself."""
+class _OpensSources(Scorer):
+    """Classify videos, not clips alone."""
 
     def predict(
         self, source: Source, *, views: int = 1, decoder: str = "pyav", coverage: float = COVERAGE
@@ -40,21 +42,54 @@ class Predictor(Classifier):
         return predict_one(self, source, views=views, decoder=decoder, coverage=coverage)
 
 
-def load(source: str | os.PathLike[str], *, device: str = "auto") -> Predictor:
-    """Load a classifier.
+class Predictor(_OpensSources, Classifier):
+    """Classify videos: a `Classifier` that opens sources by itself."""
+
+
+class ExportedPredictor(_OpensSources, ExportedModel):
+    """Classify videos with an exported file."""
+
+
+def load(
+    source: str | os.PathLike[str], *, device: str = "auto", trust_export: bool = False
+) -> Predictor | ExportedPredictor:
+    """Load what classifies videos.
 
     Args:
         source: a run folder, the name of a run under `runs/`, a model folder (`model.safetensors` + `config.json`), a
-            folder of transformers, a name on the Hugging Face hub (`hf://owner/repo`, or `owner/repo` alone), or
-            published weights such as `videomae_base.kinetics400`.
+            folder of transformers, a name on the Hugging Face hub (`hf://owner/repo`, or `owner/repo` alone), published
+            weights such as `videomae_base.kinetics400`; or a file that `tubelet.export` wrote: `.onnx`, `.pt2`, or a
+            folder of OpenVINO.
         device: auto, cpu, cuda, cuda:1 or mps.
+        trust_export: run a `.pt2` file, which is code of whoever made it.
 
     Returns:
-        `.model`, `.input_spec`, `.classes`, `.predict(source)`, in evaluation mode.
+        `.input_spec`, `.classes`, `.score(clips)`, `.predict(source)`; and `.model`, in evaluation mode, where it is no
+        exported file.
 
     Raises:
         CheckpointError: nothing there, or something damaged.
+        ConfigError: a device that is not there, or a `.pt2` file without trust.
     """
+    if is_exported(source):
+        return ExportedPredictor.read(source, device=device, trust=trust_export)
+    return load_classifier(source, device=device)
+
+
+def load_classifier(source: str | os.PathLike[str], *, device: str = "auto") -> Predictor:
+    """Load a classifier with its PyTorch model, which can be measured, explained and trained on: no exported file.
+
+    The arguments are those of `load`.
+
+    Raises:
+        CheckpointError: nothing there, or something damaged.
+        ConfigError: an exported file.
+    """
+    if is_exported(source):
+        raise ConfigError(
+            f"cannot use {os.fspath(source)!r} here - it is an exported file, and this needs the model itself - give "
+            "the run or the model folder it was made from; 'tubelet predict' takes exported files."
+        )
     predictor = _read(source)
     predictor.model.to(choose_device(device))
     return predictor

@@ -33,6 +33,7 @@ from tubelet.model_folder import hash_weights
 from tubelet.prediction.predict import Outcome, PredictionError, PredictionOptions, predict_each
 from tubelet.prediction.sources import LIST_SUFFIXES, list_sources
 from tubelet.prediction.table import list_cells, list_columns
+from tubelet.runtime import ExportedModel
 from tubelet.scorer import Scorer
 
 __all__ = ["JOB_NAME", "TABLE_NAME", "ShardReport", "predict_shard"]
@@ -189,11 +190,11 @@ def _hash_classifier(classifier: Scorer) -> str:
 
 
 def _hash_weights(classifier: Scorer) -> str:
-    if isinstance(classifier, Classifier):
-        return hash_weights(classifier.model)
-    # An exported model is its file, or the files of its folder.
-    origin = Path(vars(classifier)["origin"])
-    return " ".join(files.hash_file(path) for path in sorted([origin, *origin.rglob("*")]) if path.is_file())
+    if isinstance(classifier, ExportedModel):
+        origin = Path(classifier.origin)  # a file, or a folder of files
+        return " ".join(files.hash_file(path) for path in sorted([origin, *origin.rglob("*")]) if path.is_file())
+    assert isinstance(classifier, Classifier)
+    return hash_weights(classifier.model)
 
 
 def _open_job(folder: Path, sources: Sequence[str], wanted: Mapping[str, Any]) -> int:

@@ -19,7 +19,7 @@ from tubelet.data.unlabelled import UNLABELLED, list_clips, open_unlabelled
 from tubelet.errors import CheckpointError, ConfigError, DataError, name_nearest
 from tubelet.evaluation.inference import infer_samples
 from tubelet.model_folder import hash_weights
-from tubelet.prediction.load import load
+from tubelet.prediction.load import load_classifier
 
 __all__ = ["Embeddings", "Neighbor", "embed", "find_similar"]
 
@@ -166,7 +166,7 @@ def embed(
 
     Cost: one view of each clip through the model.
     """
-    classifier = model if isinstance(model, Classifier) else load(model, device=device)
+    classifier = model if isinstance(model, Classifier) else load_classifier(model, device=device)
     manifest = clips if isinstance(clips, Manifest) else open_unlabelled(clips)
     check_kind(manifest, classifier.input_spec)
     weights = hash_weights(classifier.model)

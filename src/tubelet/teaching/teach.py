@@ -27,7 +27,7 @@ from tubelet.data.unlabelled import open_unlabelled
 from tubelet.errors import DataError
 from tubelet.evaluation.evaluate import number_groups
 from tubelet.metrics import Interval, estimate_share
-from tubelet.prediction.load import load
+from tubelet.prediction.load import load_classifier
 from tubelet.teaching.embeddings import Embeddings, embed
 from tubelet.teaching.head import FittedHead, fit_head
 
@@ -104,7 +104,7 @@ def teach(
     """
     if output is not None:
         files.check_folder(output)
-    classifier = model if isinstance(model, Classifier) else load(model, device=device)
+    classifier = model if isinstance(model, Classifier) else load_classifier(model, device=device)
     taught = _take_labelled(data)
     told = _remember(classifier, taught, output, "taught.npz", options, on_step)
     classes = tuple(name for name in taught.classes if name in told.labels)

@@ -2,7 +2,7 @@
 
 from tubelet.classifier import Classifier
 from tubelet.errors import TrainingError
-from tubelet.prediction.load import load
+from tubelet.prediction.load import load_classifier
 from tubelet.recipes.recipe import Recipe
 
 __all__ = ["load_teacher"]
@@ -18,7 +18,7 @@ def load_teacher(recipe: Recipe, learner: Classifier) -> Classifier:
         CheckpointError: no model there, or a damaged one.
         TrainingError: it knows other classes, or looks at other clips than the one that learns from it.
     """
-    teacher = load(recipe.loss.teacher, device=str(learner.device))
+    teacher = load_classifier(recipe.loss.teacher, device=str(learner.device))
     if (teacher.classes, teacher.task) != (learner.classes, learner.task):
         raise TrainingError(
             f"cannot learn from {recipe.loss.teacher!r} - it knows {_name(teacher.classes)} ({teacher.task}), and the "

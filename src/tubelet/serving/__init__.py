@@ -1,0 +1,1 @@
+"""Answer over HTTP: one program that holds models, decodes uploads in other processes, and shows a page."""
