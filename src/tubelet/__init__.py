@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tubelet.deferred import defer
 
 if TYPE_CHECKING:
+    from tubelet.benchmarking.benchmark import benchmark as benchmark
     from tubelet.classifier import Classifier as Classifier
     from tubelet.errors import TubeletError as TubeletError
     from tubelet.errors import VideoError as VideoError
@@ -47,6 +48,7 @@ _HOMES = {
     "Video": "tubelet.video.source",
     "VideoError": "tubelet.errors",
     "audit": "tubelet.evaluation.audit",
+    "benchmark": "tubelet.benchmarking.benchmark",
     "compare": "tubelet.evaluation.compare",
     "create_model": "tubelet.models",
     "embed": "tubelet.teaching.embeddings",
@@ -73,6 +75,7 @@ __all__ = [
     "Video",
     "VideoError",
     "audit",
+    "benchmark",
     "compare",
     "create_model",
     "embed",

@@ -163,20 +163,22 @@ def test_the_table_of_predictions_lists_every_source_even_where_all_fail(small_r
     assert [row["source"] for row in read_scores(scores)] == [str(bad)]
 
 
-@pytest.mark.parametrize("place", ["taken", "file.txt/scores.csv"])
-def test_an_output_that_cannot_be_written_is_one_message_before_the_work(small_run, tmp_path, capsys, place):
+@pytest.mark.parametrize(("place", "expected"), [("taken", 2), ("file.txt/scores.csv", 1)])
+def test_an_output_that_cannot_be_written_is_one_message_before_the_work(small_run, tmp_path, capsys, place, expected):
     (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "notes.txt").write_text("no job")
     (tmp_path / "file.txt").write_text("")
     write_clip(tmp_path / "a.mp4")
     status, out, err = run(
         "predict", small_run, tmp_path / "a.mp4", "--output", tmp_path / place, "--json", capsys=capsys
     )
-    assert (status, out) == (1, "")
+    assert (status, out) == (expected, "")
     assert str(tmp_path / place) in err
     assert ".writing-" not in err
     assert "Traceback" not in err
     assert len(err.splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "file.txt", "taken"]
+    assert [path.name for path in (tmp_path / "taken").iterdir()] == ["notes.txt"]
 
 
 def test_what_the_system_refuses_is_one_message(tmp_path, capsys, small_run):

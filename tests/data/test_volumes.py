@@ -10,7 +10,7 @@ from tubelet.data.health import check_health
 from tubelet.data.manifest import check_manifest, read_manifest
 from tubelet.data.sample import Sample
 from tubelet.data.unlabelled import open_unlabelled
-from tubelet.prediction.predict import expand_sources
+from tubelet.prediction.sources import list_sources
 from tubelet.transforms.preparation import fit
 from tubelet.video.source import Video
 from tubelet.video.spec import InputSpec
@@ -71,8 +71,8 @@ def test_tables_lists_and_patterns_name_volumes(folder, tmp_path):
     (tmp_path / "t.csv").write_text("path,label\nclips/left/a.NII.GZ,x\nclips/left/patient/c,y\nclips/right/e.dcm,x\n")
     assert len(check_manifest(read_manifest(tmp_path / "t.csv"))) < 3
     kinds = ("a.NII.GZ", "b.nii", "d", "e.dcm", "patient/c")
-    assert expand_sources([str(folder / "left")]) == [str(folder / "left" / kind) for kind in kinds]
-    assert expand_sources([str(folder / "left" / "d")]) == [str(folder / "left" / "d")]
+    assert list(list_sources([str(folder / "left")])) == [str(folder / "left" / kind) for kind in kinds]
+    assert list(list_sources([str(folder / "left" / "d")])) == [str(folder / "left" / "d")]
     assert {sample.source for sample in open_unlabelled(folder / "left").samples} == {
         str(folder / "left" / kind) for kind in kinds
     }

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,18 @@ from PIL import Image
 
 import tubelet
 from small_run import write_clip
-from tubelet.errors import CheckpointError, ConfigError, TubeletError, UnknownName
-from tubelet.prediction.predict import Prediction, PredictionError, expand_sources, predict
+from tubelet.errors import CheckpointError, ConfigError, DataError, TubeletError, UnknownName
+from tubelet.prediction.predict import (
+    Prediction,
+    PredictionError,
+    PredictionOptions,
+    predict,
+    predict_each,
+    predict_one,
+)
+from tubelet.prediction.sources import list_sources
 from tubelet.transforms.preparation import normalize
+from tubelet.video.decoders.silence import muted_warnings
 
 
 def test_a_loaded_run_has_model_contract_classes_and_predicts(small_run, tmp_path):
@@ -70,9 +80,9 @@ def test_a_bad_file_is_reported_and_the_others_are_done(small_run, tmp_path):
 def test_patterns_and_folders_stand_for_their_files(tmp_path):
     for name in ("a.mp4", "b.mp4", "c.avi", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
-    assert expand_sources([f"{tmp_path}/*.mp4"]) == [f"{tmp_path}/a.mp4", f"{tmp_path}/b.mp4"]
-    assert expand_sources([str(tmp_path)]) == [f"{tmp_path}/{name}" for name in ("a.mp4", "b.mp4", "c.avi")]
-    assert expand_sources([f"{tmp_path}/nothing*"]) == [f"{tmp_path}/nothing*"]
+    assert list(list_sources([f"{tmp_path}/*.mp4"])) == [f"{tmp_path}/a.mp4", f"{tmp_path}/b.mp4"]
+    assert list(list_sources([str(tmp_path)])) == [f"{tmp_path}/{name}" for name in ("a.mp4", "b.mp4", "c.avi")]
+    assert list(list_sources([f"{tmp_path}/nothing*"])) == [f"{tmp_path}/nothing*"]
 
 
 def save_picture(path):
@@ -89,15 +99,15 @@ def test_a_folder_is_one_clip_only_where_it_holds_images_and_no_videos(tmp_path)
     (deep / "inner" / "b.avi").write_bytes(b"")
     (frames / "notes.txt").write_bytes(b"by hand")
     save_picture(frames / "thumbnails" / "1.png")
-    assert expand_sources([str(clips)]) == [f"{clips}/a.mp4"]
-    assert expand_sources([str(deep)]) == [f"{deep}/inner/b.avi"]
-    assert expand_sources([str(frames)]) == [str(frames)]
+    assert list(list_sources([str(clips)])) == [f"{clips}/a.mp4"]
+    assert list(list_sources([str(deep)])) == [f"{deep}/inner/b.avi"]
+    assert list(list_sources([str(frames)])) == [str(frames)]
 
 
 def test_moving_pictures_among_the_frames_of_a_clip_make_no_folder_of_videos(tmp_path):
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "1.png", save_all=True, append_images=frames[1:])
-    assert expand_sources([str(tmp_path)]) == [str(tmp_path)]
+    assert list(list_sources([str(tmp_path)])) == [str(tmp_path)]
 
 
 def test_a_single_path_is_one_source(small_run, tmp_path):
@@ -113,6 +123,9 @@ def test_a_single_path_is_one_source(small_run, tmp_path):
         ([], {}, ConfigError),
         (["a.mp4"], {"views": 0}, ConfigError),
         (["a.mp4"], {"decoder": "pyaw"}, UnknownName),
+        (["a.mp4"], {"batch": 0}, ConfigError),
+        (["a.mp4"], {"readers": -1}, ConfigError),
+        (["a.mp4"], {"precision": "int3"}, ConfigError),
     ],
 )
 def test_wrong_wishes_are_refused_at_the_call(small_run, sources, options, error):
@@ -185,3 +198,101 @@ def test_the_example_of_the_page_on_predicting_runs(small_run, tmp_path, monkeyp
     best, label_set, is_unknown = capsys.readouterr().out.splitlines()
     assert best.split()[0] in label_set
     assert is_unknown in ("True", "False")
+
+
+@pytest.fixture(scope="module")
+def inbox(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inbox")
+    for number in range(7):
+        write_clip(folder / f"{number}.mp4", frames=12 + number, size=(64, 128), seed=number)
+    (folder / "3.mp4").write_bytes(b"broken")
+    return folder
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "torchcodec", "decord"])
+def test_batches_and_threads_answer_in_order_what_one_by_one_does(small_run, inbox, decoder):
+    classifier = tubelet.load(small_run)
+    names = sorted(map(str, inbox.iterdir()))
+    outcomes = list(predict(classifier, names, views=2, batch=6, readers=3, decoder=decoder))
+    assert [outcome.source for outcome in outcomes] == names
+    for name, outcome in zip(names, outcomes, strict=True):
+        if name.endswith("3.mp4"):
+            assert isinstance(outcome, PredictionError)
+            continue
+        alone = predict_one(classifier, name, views=2, decoder=decoder)
+        assert outcome.scores == pytest.approx(alone.scores, abs=1e-5)
+        assert outcome.distance == pytest.approx(alone.distance, rel=1e-3)
+        assert (outcome.label, outcome.label_set) == (alone.label, alone.label_set)
+
+
+def test_a_batch_too_large_for_the_memory_is_divided(small_run, inbox, monkeypatch):
+    classifier = tubelet.load(small_run)
+    sizes, infer = [], classifier.infer
+
+    def infer_few(clips, *rest, **named):
+        sizes.append(len(clips))
+        if len(clips) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return infer(clips, *rest, **named)
+
+    monkeypatch.setattr(classifier, "infer", infer_few)
+    found = list(predict(classifier, inbox, batch=1, views=2))
+    again = list(predict(classifier, inbox, batch=8, views=2))
+    assert max(sizes) > 2
+    assert [one.source for one in again] == [one.source for one in found]
+    monkeypatch.setattr(classifier, "infer", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none at all")))
+    with pytest.raises(torch.OutOfMemoryError):
+        list(predict(classifier, inbox))
+
+
+def test_sources_are_taken_as_they_are_needed(small_run, inbox):
+    taken = []
+
+    def name_forever():
+        while True:
+            taken.append(None)
+            yield str(inbox / "0.mp4")
+
+    options = PredictionOptions(batch=2, readers=1)
+    outcomes = predict_each(tubelet.load(small_run), name_forever(), options)
+    for count in (1, 2, 3):
+        next(outcomes)
+        assert len(taken) <= count + 2 * (options.batch + options.readers)
+    outcomes.close()
+
+
+def test_lists_stand_for_what_they_name(tmp_path):
+    paths = [str(tmp_path / name) for name in ("b c.mp4", "a.mp4")]
+    (tmp_path / "some.txt").write_text("b c.mp4\r\n\na.mp4\n")
+    (tmp_path / "some.csv").write_text("path,label\nb c.mp4,x\na.mp4,\n")
+    (tmp_path / "some.jsonl").write_text('{"path": "b c.mp4"}\n{"path": "a.mp4", "start_s": null}\n')
+    for name in ("some.txt", "some.csv", "some.jsonl"):
+        assert list(list_sources([str(tmp_path / name)])) == paths
+    for text, message in (
+        ('{"path": "a.mp4"}\n{"file": "a.mp4"}\n', "line 2 - it has no column 'path'"),
+        ('{"path": "a.mp4", "end_s": 3}\n', "line 1 - it is a part of a video"),
+        ("a.mp4\n", "line 1 - it is no JSON"),
+    ):
+        (tmp_path / "some.jsonl").write_text(text)
+        with pytest.raises(DataError, match=message):
+            list(list_sources([str(tmp_path / "some.jsonl")]))
+
+
+def test_half_the_digits_change_little(small_run, inbox):
+    classifier = tubelet.load(small_run)
+    exact, half = (list(predict(classifier, inbox, precision=precision)) for precision in ("fp32", "bf16"))
+    differences = [
+        abs(one.score - other.score) for one, other in zip(exact, half, strict=True) if one.source[-5] != "3"
+    ]
+    assert 0 < max(differences) < 0.05
+
+
+def test_warnings_are_heard_again_after_threads_that_muted_them():
+    before = list(warnings.filters)
+    first, second = muted_warnings(), muted_warnings()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    warnings.warn("not heard", stacklevel=1)
+    second.__exit__(None, None, None)
+    assert warnings.filters == before

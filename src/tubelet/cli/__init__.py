@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tubelet import __version__
 from tubelet.cli.audit import audit_model
+from tubelet.cli.benchmark import benchmark_model
 from tubelet.cli.calibrate import calibrate_model
 from tubelet.cli.compare import compare_runs
 from tubelet.cli.data import data_app
@@ -60,6 +61,7 @@ app.command(calibrate_model, name="calibrate")
 app.command(predict_sources, name="predict")
 app.command(stream_source, name="stream")
 app.command(explain_source, name="explain")
+app.command(benchmark_model, name="benchmark")
 app.command(export_model, name="export")
 app.command(serve_models, name="serve")
 app.command(embed_clips, name="embed")

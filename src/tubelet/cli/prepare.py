@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from tubelet.cli.parts import parse_part
+
 if TYPE_CHECKING:
     from tubelet.data.rendition import Rendition
 
@@ -52,7 +54,7 @@ class PrepareOptions:
         return {
             "rendition": self._choose_rendition(),
             "shard_bytes": self.tar_mb * _MEGABYTE if self.tar else None,
-            "part": self._parse_part(),
+            "part": parse_part(self.shard),
             "workers": self.workers,
         }
 
@@ -75,14 +77,6 @@ class PrepareOptions:
                 f"--{next(iter(of_video))} is for video, --frames {self.frames} stores none - leave one out."
             )
         return FrameStore(self.frames, short_side=self.short_side, **of_frames_given)
-
-    def _parse_part(self) -> tuple[int, int]:
-        from tubelet.errors import ConfigError
-
-        number, slash, count = (self.shard or "1/1").partition("/")
-        if slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
-            return int(number), int(count)
-        raise ConfigError(f"--shard is the part i of n, counted from 1 - found {self.shard!r} - write such as 2/8.")
 
 
 def prepare_data(

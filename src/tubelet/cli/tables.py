@@ -20,12 +20,12 @@ from tubelet.calibration import COVERAGE, Calibration
 from tubelet.data.catalogue import DATASETS, find_on_disk
 from tubelet.data.catalogue.shelf import describe_size
 from tubelet.data.manifest import Manifest
-from tubelet.data.sample import SEPARATOR
 from tubelet.doctor import Finding
 from tubelet.errors import TubeletError
 from tubelet.evaluation.evaluate import Report
 from tubelet.explanation.explain import Explanation
 from tubelet.prediction.predict import Prediction, PredictionError
+from tubelet.prediction.table import list_cells, list_columns
 from tubelet.scorer import Scorer
 from tubelet.shapes import Task
 from tubelet.training.replay import Replay
@@ -210,8 +210,6 @@ def _open_scores(path: Path | None, classifier: Scorer) -> Iterator[Callable[[Pr
     if path is None:
         yield lambda _: None
         return
-    names = sorted(classifier.classes)
-    label = "labels" if classifier.task == "multilabel" else "label"
     with ExitStack() as stack:
         try:
             if path.is_dir():
@@ -222,18 +220,8 @@ def _open_scores(path: Path | None, classifier: Scorer) -> Iterator[Callable[[Pr
                 f"cannot write {str(path)!r} - {error.strerror} - choose another place for the table."
             ) from None
         writer = csv.writer(table, lineterminator="\n")
-        columns = ["source", label, "score", "label_set", "distance", "is_unknown"]
-        writer.writerow([*columns, *(f"score:{name}" for name in names), "error"])
-        yield lambda outcome: writer.writerow(_list_cells(outcome, names))
-
-
-def _list_cells(outcome: Prediction | PredictionError, classes: Sequence[str]) -> list[str]:
-    if isinstance(outcome, PredictionError):
-        return [outcome.source, *[""] * (5 + len(classes)), f"{outcome.code}: {outcome.message}"]
-    far = ("", "") if outcome.distance is None else (f"{outcome.distance:.4f}", str(outcome.is_unknown).lower())
-    labels, label_set = SEPARATOR.join(sorted(outcome.labels)), SEPARATOR.join(outcome.label_set or ())
-    scores = (f"{outcome.scores[name]:.6f}" for name in classes)
-    return [outcome.source, labels, f"{outcome.score:.6f}", label_set, *far, *scores, ""]
+        writer.writerow(list_columns(classifier))
+        yield lambda outcome: writer.writerow(list_cells(outcome, classifier.classes))
 
 
 def print_datasets(*, as_json: bool) -> None:

@@ -45,8 +45,8 @@ class TimelineOptions:
             raise ConfigError("--window, --hop, --smoothing, --threshold, --truth and --cut need --timeline - add it.")
         if self.timeline and is_whole:
             raise ConfigError(
-                "--top, --clips and --coverage are about whole videos - found --timeline, which scores each moment - "
-                "leave them out."
+                "--top, --clips, --coverage, --precision, --batch, --readers and --shard are about whole videos - "
+                "found --timeline, which scores each moment - leave them out."
             )
         return self.timeline
 
@@ -68,12 +68,12 @@ def predict_timelines(
     from tubelet.cli.tables import track
     from tubelet.cli.timeline_tables import print_timeline, print_timeline_error, print_timeline_metrics
     from tubelet.evaluation.timelines import evaluate_timelines, read_truth
-    from tubelet.prediction.predict import expand_sources
+    from tubelet.prediction.sources import list_sources
     from tubelet.prediction.timeline import predict_timeline
     from tubelet.prediction.timeline_files import cut_segments, plan_files, write_csv, write_timeline
 
     true = read_truth(options.truth) if options.truth else []
-    names = expand_sources(sources) or list(dict.fromkeys(span.video for span in true))
+    names = list(list_sources(sources)) or list(dict.fromkeys(span.video for span in true))
     if not names:
         raise ConfigError("cannot predict - no source was named - give files, folders or patterns.")
     places = plan_files(names, output)

@@ -1,7 +1,6 @@
 """Serve frames from images, one file a frame: a folder of them in natural order (frame2 before frame10), or a list."""
 
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -13,6 +12,7 @@ from PIL import Image, ImageOps
 
 from tubelet.errors import Corrupt, NotAVideo, TooLarge, UnsupportedCodec, VideoError
 from tubelet.video.clip import Pixels, VideoInfo
+from tubelet.video.decoders.silence import muted_warnings
 from tubelet.video.opening import MAX_PIXELS, FileRange, open_file
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_IMAGE_BYTES", "ImageReader", "list_images", "open_folder", "order_naturally"]
@@ -115,15 +115,13 @@ def _open(source: Path | FileRange) -> Iterator[Image.Image]:
     """Open an image from its bytes alone; whatever goes wrong with it inside the block names the file."""
     data, name = _read_bytes(source), _name(source)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oddities of a file that can be read nevertheless
-            with Image.open(BytesIO(data), formats=_FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise TooLarge(
-                        f"cannot read {name!r} - it has {image.width}x{image.height} pixels, the limit is "
-                        f"{MAX_PIXELS} - scale it down."
-                    )
-                yield image
+        with muted_warnings(), Image.open(BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise TooLarge(
+                    f"cannot read {name!r} - it has {image.width}x{image.height} pixels, the limit is "
+                    f"{MAX_PIXELS} - scale it down."
+                )
+            yield image
     except (VideoError, MemoryError):
         raise
     except Image.DecompressionBombError:

@@ -1,7 +1,6 @@
 """Serve the slices of a volume as frames; and what readers of medical formats share."""
 
 import contextlib
-import warnings
 from collections.abc import Iterator
 from itertools import permutations
 from typing import NoReturn
@@ -11,6 +10,7 @@ from jaxtyping import Float64
 
 from tubelet.errors import Corrupt, MissingExtra, TooLarge, TubeletError
 from tubelet.video.clip import Pixels, VideoInfo
+from tubelet.video.decoders.silence import muted_warnings
 from tubelet.video.volumes import Changed, Shape, Spacing, StoredVolume, Values, VolumeView
 
 __all__ = ["Affine", "VolumeReader", "explain_volume", "measure_axes", "miss_extra", "turn_axial"]
@@ -58,8 +58,7 @@ def explain_volume(name: str) -> Iterator[None]:
         VideoError: `too_large` where memory does not suffice, else `corrupt`.
     """
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # oddities of a file that can be read nevertheless
+        with muted_warnings(), np.errstate(all="ignore"):
             yield
     except TubeletError:
         raise

@@ -1,0 +1,3 @@
+"""Measure how fast a model predicts on this machine, alone or beside transformers."""
+
+__all__: list[str] = []
