@@ -32,6 +32,7 @@ def make_reader_folder(folder: Path) -> Path:
     _write(folder / "more" / "a.avi", "up", 300, frames=16)
     _write(folder / "holiday.mp4", "up", 301, frames=64)
     shutil.copy(folder / "holiday.mp4", folder / "clip.mp4")
+    _write_match(folder)
     _write_lists(folder)
     _write_volumes(folder)
     rng = np.random.default_rng(0)
@@ -69,6 +70,17 @@ def run_in(folder: Path, *arguments: str | os.PathLike[str]) -> subprocess.Compl
 def _write(path: Path, motion: str, seed: int, frames: int = 16) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_video(path, draw_clip("moving-shapes", motion, frames=frames, generator=np.random.default_rng(seed)))
+
+
+def _write_match(folder: Path) -> None:
+    """Write a longer video, and the table of what happens in it."""
+    parts = [
+        draw_clip("moving-shapes", MOTIONS[label], frames=64, generator=np.random.default_rng(400 + number))
+        for number, label in enumerate(("up", "down", "up"))
+    ]
+    write_video(folder / "match.mp4", np.concatenate(parts))
+    table = ["path,start_s,end_s,label", "match.mp4,0,4,up", "match.mp4,4,8,down", "match.mp4,8,12,up"]
+    (folder / "segments.csv").write_text("\n".join(table) + "\n")
 
 
 def _write_lists(folder: Path) -> None:

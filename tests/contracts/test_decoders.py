@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from tubelet.errors import TubeletError, UnknownName, VideoError
+from tubelet.errors import FrameOutOfRange, TubeletError, UnknownName, VideoError
 from tubelet.video.decoders import DECODERS
 from tubelet.video.source import Video
 
@@ -69,6 +69,18 @@ def test_every_decoder_gives_the_frames_of_a_plain_sequential_read(decoder, clip
         assert np.abs(picture.astype(int) - expected[index]).mean() < 2.0, (decoder, index)
         nearest = min(range(40), key=lambda other: np.abs(picture.astype(int) - expected[other]).mean())
         assert nearest == index
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "h264.mkv", "mpeg4.avi", "vp9.webm"])
+def test_every_decoder_gives_frames_one_by_one_as_it_gives_them_together(decoder, clips, name):
+    wanted = [*range(3), *range(9, 40, 2)]
+    with Video(clips[name], decoder=decoder) as video:
+        together = video.frames_at(wanted).pixels
+        one_by_one = list(video.iterate(wanted))
+        assert np.array_equal(np.stack(one_by_one), together)
+        assert np.array_equal(video.frames_at([5]).pixels, video.frames().pixels[[5]])  # and may be asked again
+        with pytest.raises(FrameOutOfRange, match=r"frame 3 was asked for out of order"):
+            video.iterate([4, 3])
 
 
 def test_every_decoder_refuses_an_index_out_of_range_and_names_the_file(decoder, clips):

@@ -1,16 +1,33 @@
 """`tubelet predict`: what is in these videos?"""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-__all__ = ["predict_sources"]
+from cyclopts import Parameter
+
+from tubelet.cli.timeline import WHOLE, TimelineOptions, predict_timelines
+
+__all__ = ["AnswerOptions", "predict_sources"]
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """Hold what is said of a video as a whole."""
+
+    top: int = 3
+    """Classes shown for each source."""
+    clips: int = 1
+    """Clips spread over each video, averaged."""
+    coverage: float = 0.9
+    """Share of videos whose label set shall hold the true class; of calibrated models."""
 
 
 def predict_sources(
     model: str,
     *sources: str,
-    top: int = 3,
-    clips: int = 1,
-    coverage: float = 0.9,
+    answer: Annotated[AnswerOptions, Parameter(name="*")] = AnswerOptions(),
+    timeline: Annotated[TimelineOptions, Parameter(name="*")] = WHOLE,
     output: Path | None = None,
     decoder: str = "pyav",
     device: str = "auto",
@@ -26,14 +43,9 @@ def predict_sources(
         exported file: mine.onnx, mine_openvino, mine.pt2.
     sources: str
         Videos, GIFs, folders of images, folders of videos, glob patterns.
-    top: int
-        Classes shown for each source.
-    clips: int
-        Clips spread over each video, averaged.
-    coverage: float
-        Share of videos whose label set shall hold the true class; of calibrated models.
     output: Path
-        CSV file to write all scores to; sources that failed are listed with their error.
+        CSV file to write all scores to; sources that failed are listed with their error. Of a timeline: a file .json,
+        .csv, .vtt, .edl or .png, or a folder for all of them.
     decoder: str
         pyav, torchcodec or decord.
     device: str
@@ -48,6 +60,11 @@ def predict_sources(
     from tubelet.prediction.load import load
     from tubelet.prediction.predict import predict
 
+    is_timeline = timeline.is_asked(answer != AnswerOptions())
     classifier = load(model, device=device, trust_export=trust_export)
-    outcomes = predict(classifier, sources, views=clips, decoder=decoder, coverage=coverage)
-    return print_predictions(outcomes, classifier, top=top, output=output, as_json=json, coverage=coverage)
+    if is_timeline:
+        return predict_timelines(classifier, sources, timeline, output, decoder=decoder, as_json=json)
+    outcomes = predict(classifier, sources, views=answer.clips, decoder=decoder, coverage=answer.coverage)
+    return print_predictions(
+        outcomes, classifier, top=answer.top, output=output, as_json=json, coverage=answer.coverage
+    )

@@ -23,9 +23,11 @@ from tubelet.metrics.multilabel import (
     measure_multilabel,
 )
 from tubelet.metrics.ranking import Ranking
+from tubelet.metrics.segments import OVERLAPS, LabeledSpan, SegmentMetrics, measure_segments
 
 __all__ = [
     "FEW_CLIPS",
+    "OVERLAPS",
     "RARE",
     "THRESHOLD",
     "Averages",
@@ -35,11 +37,13 @@ __all__ = [
     "ClassMetrics",
     "ClassificationMetrics",
     "Interval",
+    "LabeledSpan",
     "McNemar",
     "MultilabelClassMetrics",
     "MultilabelMetrics",
     "PairedDifference",
     "Ranking",
+    "SegmentMetrics",
     "average_f1",
     "compare_paired",
     "count_confusion",
@@ -55,5 +59,6 @@ __all__ = [
     "measure_classification",
     "measure_curve",
     "measure_multilabel",
+    "measure_segments",
     "rank_labels",
 ]

@@ -38,6 +38,7 @@ class FrameTable:
         ranks = np.arange(len(self.ids))
         ranks[self.shown] = np.sort(self.shown)
         object.__setattr__(self, "_order", self.ids if self.is_timed else ranks)
+        object.__setattr__(self, "_keys", np.flatnonzero(self.is_key))
 
     @property
     def num_frames(self) -> int:
@@ -81,7 +82,12 @@ class FrameTable:
         A key packet that is shown *after* the wanted frame does not serve although it is decoded before it: the
         frames in between lean on the previous group (an open group of pictures).
         """
-        keys = np.flatnonzero(self.is_key[: packet + 1])
+        keys = self._keys  # type: ignore[attr-defined]
+        keys = keys[: np.searchsorted(keys, packet, side="right")]
+        if len(keys) and self._order[keys[-1]] <= self._order[packet]:  # type: ignore[attr-defined]
+            return int(
+                keys[-1]
+            )  # nearly always; looking at all key packets for each frame would take long videos hours
         usable = keys[self._order[keys] <= self._order[packet]]  # type: ignore[attr-defined]
         return int(usable[-1]) if len(usable) else 0
 

@@ -1,15 +1,16 @@
 """Open anything that holds moving pictures, and give exact frames of it."""
 
+import itertools
 import math
 import operator
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64, Shaped, UInt8
 
 from tubelet.errors import ConfigError, FrameOutOfRange, NotAVideo, NotAVolume, VideoError
 from tubelet.video.clip import Clip, VideoInfo
@@ -168,9 +169,7 @@ class Video:
             FrameOutOfRange: an index that the video does not have.
             VideoError: a frame that does not decode, or a video that was closed.
         """
-        if self._is_closed:
-            raise VideoError(f"cannot read frames of {self.name!r} - it is closed - open it again with Video(...).")
-        wanted = [self._check_index(index) for index in indices]
+        wanted = self._check_indices(indices)
         distinct = sorted(set(wanted))
         if not distinct:
             info = self.info
@@ -182,6 +181,35 @@ class Video:
             return Clip(pixels, times_s)
         places = np.searchsorted(distinct, wanted)
         return Clip(pixels[places], times_s[places])
+
+    def iterate(self, indices: Iterable[SupportsIndex]) -> Iterator[UInt8[np.ndarray, "height width channel"]]:
+        """Decode frames one after another, each once, and keep none: the way through a video of any length.
+
+        `frames_at` holds all that it returns, and begins again at a key frame with every call. Until the last frame has
+        come, nothing else is to be read from this `Video`.
+
+        Args:
+            indices: whole numbers in [0, num_frames), each above the one before.
+
+        Returns:
+            An iterator of uint8 (height, width, channel), in that order.
+
+        Raises:
+            FrameOutOfRange: an index that the video does not have, or one out of order.
+            VideoError: a frame that does not decode.
+        """
+        from tubelet.video.decoders import SequentialReader
+
+        wanted = self._check_indices(indices)
+        unordered = next((later for earlier, later in itertools.pairwise(wanted) if later <= earlier), None)
+        if unordered is not None:
+            raise FrameOutOfRange(
+                f"cannot go through {self.name!r} - frame {unordered} was asked for out of order - give ascending "
+                "indices, or ask frames_at."
+            )
+        if isinstance(self._reader, SequentialReader):
+            return (picture for _, picture in self._reader.iterate(wanted))
+        return (self._reader.frames_at([index])[0] for index in wanted)
 
     def frames(self) -> Clip:
         """Decode every frame."""
@@ -205,6 +233,11 @@ class Video:
     def __repr__(self) -> str:
         info = self.info
         return f"Video({self.name!r}, {info.num_frames} frames, {info.width}x{info.height}, {info.fps:.3g} fps)"
+
+    def _check_indices(self, indices: Iterable[SupportsIndex]) -> list[int]:
+        if self._is_closed:
+            raise VideoError(f"cannot read frames of {self.name!r} - it is closed - open it again with Video(...).")
+        return [self._check_index(index) for index in indices]
 
     def _check_index(self, index: object) -> int:
         num_frames = self.info.num_frames

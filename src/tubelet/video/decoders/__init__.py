@@ -5,16 +5,18 @@ Backends: `pyav` (default, always there), `torchcodec` and `decord` (extras); fr
 and each format of volumes has its own (an extra).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from tubelet.registry import Registry
 from tubelet.video.clip import Pixels, VideoInfo
 from tubelet.video.opening import Media
 from tubelet.video.volumes import VolumeView
 
-__all__ = ["DECODERS", "VOLUMES", "Reader", "ReaderFactory"]
+__all__ = ["DECODERS", "VOLUMES", "Reader", "ReaderFactory", "SequentialReader"]
 
 
 @runtime_checkable
@@ -38,6 +40,21 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Give everything back; closing twice is harmless."""
+
+
+@runtime_checkable
+class SequentialReader(Protocol):
+    """Be a reader for which frames one by one are cheaper in one go than in a call each."""
+
+    def iterate(self, indices: list[int]) -> Iterator[tuple[int, np.ndarray[Any, np.dtype[np.uint8]]]]:
+        """Decode frames one after another.
+
+        Args:
+            indices: distinct, ascending, each in [0, num_frames).
+
+        Returns:
+            An iterator of (place in `indices`, uint8 (height, width, channel)), in this order.
+        """
 
 
 ReaderFactory = Callable[[Media, int | None, int], Reader]

@@ -39,6 +39,13 @@ class Budget:
         self._seconds = DECODE_BUDGET_S + FRAME_BUDGET_S * wanted + MEGABYTE_BUDGET_S * media.file.size_bytes / 1e6
         self._end_s = self._clock() + self._seconds
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out what the caller does with a frame before it asks for the next one."""
+        start_s = self._clock()
+        yield
+        self._end_s += self._clock() - start_s
+
     def check(self) -> None:
         """Let the work go on, or end it.
 

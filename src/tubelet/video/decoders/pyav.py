@@ -143,12 +143,28 @@ class PyavReader:
     def frames_at(self, indices: list[int]) -> Pixels:
         """Decode distinct ascending frames; uint8 (time, height, width, 3)."""
         pixels = np.empty((len(indices), self.info.height, self.info.width, 3), np.uint8)
-        self._budget = Budget(self._media, len(indices), self._threads)
-        with explain(self._media, "decode"):
-            missing = self._decode_into(pixels, indices)
-        if missing:
-            raise explain_missing(self._media, missing, self.info.num_frames)
+        for place, picture in self.iterate(indices):
+            pixels[place] = picture
         return pixels
+
+    def iterate(self, indices: list[int]) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
+        """Decode distinct ascending frames one after another; yield each with its place in `indices`."""
+        self._budget = Budget(self._media, len(indices), self._threads)
+        places = {int(self._table.ids[self._table.shown[index]]): place for place, index in enumerate(indices)}
+        groups: dict[int, list[int]] = {}
+        for packet in sorted(int(self._table.shown[index]) for index in indices):
+            groups.setdefault(self._table.start_before(packet), []).append(packet)
+        with explain(self._media, "decode"):
+            for start, wanted in groups.items():
+                for frame in self._decode_group(start, wanted):
+                    place = places.pop(frame.pts, None) if frame.pts is not None else None
+                    if place is not None:
+                        picture = self._convert(frame)
+                        with self._budget.paused():
+                            yield place, picture
+        if places:
+            missing = sorted(indices[place] for place in places.values())
+            raise explain_missing(self._media, missing, self.info.num_frames)
 
     def close(self) -> None:
         """Close the container; the file stays the caller's."""
@@ -301,20 +317,6 @@ class PyavReader:
                 return Orientation.from_frame(frame), Size(frame.height, frame.width)
         context.flush_buffers()
         return Orientation(), stated
-
-    def _decode_into(self, pixels: Pixels, indices: list[int]) -> list[int]:
-        """Fill `pixels`; return the indices for which no frame came."""
-        places = {int(self._table.ids[self._table.shown[index]]): place for place, index in enumerate(indices)}
-        packets = sorted(int(self._table.shown[index]) for index in indices)
-        groups: dict[int, list[int]] = {}
-        for packet in packets:
-            groups.setdefault(self._table.start_before(packet), []).append(packet)
-        for start, wanted in groups.items():
-            for frame in self._decode_group(start, wanted):
-                place = places.pop(frame.pts, None) if frame.pts is not None else None
-                if place is not None:
-                    pixels[place] = self._convert(frame)
-        return sorted(indices[place] for place in places.values())
 
     def _decode_group(self, start: int, wanted: list[int]) -> Iterator["av.VideoFrame"]:
         """Decode from key packet `start` to the last wanted packet, then drain what the decoder still holds."""
