@@ -22,6 +22,11 @@ class _Untyped:
 _UNTYPED = _Untyped()
 
 
+def _leave_untyped() -> _Untyped:
+    # A factory: cyclopts checks plain defaults against the hint wherever some package has imported pydantic.
+    return _UNTYPED
+
+
 def overrides_type(cls: type) -> type:
     """Make the type of a command's options: one option a leaf, none of them required.
 
@@ -50,7 +55,7 @@ def overrides_type(cls: type) -> type:
             show_default=False,
             consume_multiple=tuple in origins,
         )
-        members.append((one.name, Annotated[_name_dicts(hint), option], field(default=_UNTYPED)))
+        members.append((one.name, Annotated[_name_dicts(hint), option], field(default_factory=_leave_untyped)))
     # make_dataclass would name `types` as the module, and cyclopts expands no class of the standard library.
     return make_dataclass(f"{cls.__name__}Overrides", members, frozen=True, namespace={"__module__": cls.__module__})
 
