@@ -385,6 +385,11 @@ def test_only_typed_options_are_collected_and_they_fit_the_tree(line, typed):
     assert {name: flatten(override(Tree(), found)).get(name) for name in typed} == typed
 
 
+def test_options_that_nobody_typed_pass_where_pydantic_is_imported():
+    pytest.importorskip("pydantic")  # cyclopts checks defaults with it from then on
+    assert make_app()(["--optimizer.lr", "3e-4"], exit_on_error=False) == {"optimizer.lr": 3e-4}
+
+
 def test_a_mistyped_option_is_refused_with_the_nearest():
     with pytest.raises(cyclopts.UnknownOptionError, match=r"Did you mean --optimizer\.lr\?"):
         make_app()(["--optimizer.lrr", "1"], exit_on_error=False, print_error=False)

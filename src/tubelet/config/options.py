@@ -22,9 +22,13 @@ class _Untyped:
 _UNTYPED = _Untyped()
 
 
-def _leave_untyped() -> _Untyped:
-    # A factory: cyclopts checks plain defaults against the hint wherever some package has imported pydantic.
-    return _UNTYPED
+class _Unchecked:
+    """Keep pydantic from options: wherever some package has imported it, cyclopts has it check defaults too."""
+
+    def __get_pydantic_core_schema__(self, _source: object, _handler: object) -> object:
+        from pydantic_core import core_schema
+
+        return core_schema.any_schema()
 
 
 def overrides_type(cls: type) -> type:
@@ -55,7 +59,7 @@ def overrides_type(cls: type) -> type:
             show_default=False,
             consume_multiple=tuple in origins,
         )
-        members.append((one.name, Annotated[_name_dicts(hint), option], field(default_factory=_leave_untyped)))
+        members.append((one.name, Annotated[_name_dicts(hint), option, _Unchecked()], field(default=_UNTYPED)))
     # make_dataclass would name `types` as the module, and cyclopts expands no class of the standard library.
     return make_dataclass(f"{cls.__name__}Overrides", members, frozen=True, namespace={"__module__": cls.__module__})
 
