@@ -35,10 +35,11 @@ def test_embeddings_are_what_the_head_reads_and_survive_a_file(small_run, world,
     found = tubelet.embed(small_run, world / "manifest.csv")
     assert found.features.shape == (52, 32)
     assert (len(found.names), set(found.labels)) == (52, {"slow", "fast"})
-    found.save(tmp_path / "all.npz")
-    stored = Embeddings.read(tmp_path / "all.npz")
-    assert (stored.names, stored.labels, stored.weights) == (found.names, found.labels, found.weights)
-    np.testing.assert_array_equal(stored.features, found.features)
+    for name in ("all.npz", "all.parquet"):
+        found.save(tmp_path / name)
+        stored = Embeddings.read(tmp_path / name)
+        assert (stored.names, stored.labels, stored.weights) == (found.names, found.labels, found.weights)
+        np.testing.assert_array_equal(stored.features, found.features)
     classifier = tubelet.load(small_run)
     logits = (
         found.features[0] @ classifier.model.head.weight.detach().numpy().T
