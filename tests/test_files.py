@@ -363,3 +363,13 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path):
     for place in (tmp_path / "taken", tmp_path / "taken" / "deeper"):
         with pytest.raises(ConfigError, match="is a file - give a folder"):
             files.check_folder(place)
+
+
+def test_what_is_read_is_not_written_over(tmp_path):
+    clip = tmp_path / "clip.mp4"
+    clip.write_text("a video")
+    (tmp_path / "link.mp4").symlink_to(clip)
+    files.check_apart(tmp_path / "new.csv", [clip])
+    files.check_apart(tmp_path, [tmp_path])
+    with pytest.raises(ConfigError, match="would be lost - choose another name"):
+        files.check_apart(tmp_path / "link.mp4", ["no such file", clip])

@@ -24,6 +24,7 @@ from tubelet.errors import CheckpointError, ConfigError, TubeletError
 
 __all__ = [
     "DiskFull",
+    "check_apart",
     "check_folder",
     "check_replaceable",
     "hash_bytes",
@@ -233,6 +234,25 @@ def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         new.rename(final)
     _sync_folder(final.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def check_apart(path: str | os.PathLike[str], sources: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse to write over a file that is read, before anything is lost.
+
+    Args:
+        path: what is to be written; absent is fine.
+        sources: what is read; names that are no files are passed over.
+
+    Raises:
+        ConfigError: the file is one of the sources.
+    """
+    if not os.path.isfile(path):  # noqa: PTH113 - names that the system refuses are no files
+        return
+    for source in sources:
+        if os.path.isfile(source) and os.path.samefile(path, source):  # noqa: PTH113, PTH121
+            raise ConfigError(
+                f"cannot write to {os.fspath(path)!r} - it is read as well, and would be lost - choose another name."
+            )
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import tubelet
+from run_command import run
 from small_run import write_clip
 from tubelet.errors import CheckpointError, ConfigError, DataError, TubeletError, UnknownName
 from tubelet.prediction.predict import (
@@ -296,3 +297,21 @@ def test_warnings_are_heard_again_after_threads_that_muted_them():
     warnings.warn("not heard", stacklevel=1)
     second.__exit__(None, None, None)
     assert warnings.filters == before
+
+
+def test_scores_that_are_no_numbers_are_an_error_and_no_answer(small_run, tmp_path):
+    classifier = tubelet.load(small_run)
+    with torch.no_grad():
+        classifier.model.head.bias.fill_(float("nan"))
+    (found,) = tubelet.predict(classifier, write_clip(tmp_path / "clip.mp4"))
+    assert (found.code, "scores are no numbers" in found.message) == (CheckpointError.code, True)
+
+
+def test_an_output_that_is_read_is_left_alone(small_run, tmp_path, capsys):
+    clip = write_clip(tmp_path / "clip.mp4")
+    before = clip.read_bytes()
+    for source, options in ((clip, []), (tmp_path, []), (clip, ["--timeline", "--window", 0.5])):
+        status, _, err = run("predict", small_run, source, *options, "--output", clip, capsys=capsys)
+        assert status == 2, err
+        assert "would be lost" in " ".join(err.split())
+    assert clip.read_bytes() == before

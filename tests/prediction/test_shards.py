@@ -13,7 +13,7 @@ import pytest
 import tubelet
 from run_command import run
 from small_run import write_clip
-from tubelet.errors import ConfigError
+from tubelet.errors import CheckpointError, ConfigError
 from tubelet.prediction import shards
 from tubelet.prediction.predict import PredictionOptions
 from tubelet.prediction.shards import predict_shard
@@ -116,6 +116,21 @@ def test_another_job_in_the_same_folder_is_refused(small_run, clips, tmp_path, c
     sources = change.pop("sources", [clips])
     with pytest.raises(ConfigError, match=message):
         predict_shard(classifier, sources, tmp_path / "job", **change)
+
+
+def test_what_is_missing_or_damaged_in_a_job_is_said_or_made_anew(small_run, clips, tmp_path):
+    classifier, job = tubelet.load(small_run), tmp_path / "job"
+    with pytest.raises(ConfigError, match=r"there is no .*nosuch"):
+        predict_shard(classifier, [tmp_path / "nosuch"], job)
+    assert not (job / "job.json").exists()
+    predict_shard(classifier, [clips], job)
+    whole = (job / "predictions.csv").read_text()
+    (job / "predictions.csv").write_text("")
+    assert predict_shard(classifier, [clips], job).done == 0
+    assert (job / "predictions.csv").read_text() == whole
+    (job / "job.json").write_text('{"a":')
+    with pytest.raises(CheckpointError, match="the file is damaged"):
+        predict_shard(classifier, [clips], job)
 
 
 def test_a_folder_of_other_things_and_a_shard_at_work_are_refused(small_run, clips, tmp_path):

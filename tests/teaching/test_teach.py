@@ -85,6 +85,8 @@ def test_a_few_clips_make_an_ordinary_model(small_run, labelled, world, tmp_path
     rows = list(csv.DictReader((world / "manifest.csv").read_text().splitlines()))
     for number, row in enumerate(rows[-5:]):
         shutil.copy(world / row["path"], pool / f"{number}.mp4")
+        if number == 0:
+            assert len(tubelet.teach(small_run, labelled, pool=pool).uncertain) == 1
     status, out, _ = run(
         "teach", small_run, labelled, "--pool", pool, "--output", tmp_path / "taught", "--json", "--workers", 0,
         capsys=capsys,

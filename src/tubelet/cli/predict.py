@@ -83,11 +83,18 @@ def predict_sources(
         Print one JSON object a line: source, label, score, scores, labels, task, label_set, distance, is_unknown; or
         source, error {code, message}. Of a job one in all: shard, shards, sources, done, failed, table.
     """
+    from itertools import chain
+
     from tubelet.cli.jobs import run_job
     from tubelet.cli.tables import print_predictions
+    from tubelet.files import check_apart
     from tubelet.prediction.load import load
     from tubelet.prediction.predict import predict
+    from tubelet.prediction.sources import list_sources
 
+    if where.path is not None:
+        truth = () if timeline.truth is None else (str(timeline.truth),)
+        check_apart(where.path, chain(sources, truth, list_sources(sources)))
     is_timeline = timeline.is_asked(answer != AnswerOptions() or where.shard is not None)
     classifier = load(model, device=device, trust_export=trust_export)
     if is_timeline:

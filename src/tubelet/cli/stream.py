@@ -77,11 +77,14 @@ def stream_source(
         auto, cpu, cuda, cuda:1 or mps.
     """
     from tubelet.cli.stream_tables import show_stream
+    from tubelet.files import check_apart
     from tubelet.prediction.load import load
     from tubelet.prediction.stream import Thresholds, stream
     from tubelet.shapes import Size
     from tubelet.video.live import LiveSource
 
+    if shown.save is not None:
+        check_apart(shown.save, [source])
     thresholds = Thresholds(shown.enter, shown.leave)
     classifier = load(model, device=device)
     raw = Size(*opening.raw) if opening.raw else None

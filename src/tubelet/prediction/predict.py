@@ -22,7 +22,7 @@ from torch import Tensor
 from tubelet.calibration import COVERAGE, check_coverage
 from tubelet.data.dataset import check_channels, read_views
 from tubelet.data.features import choose_rows
-from tubelet.errors import ConfigError, DataError, TubeletError, name_nearest
+from tubelet.errors import CheckpointError, ConfigError, DataError, TubeletError, name_nearest
 from tubelet.metrics import THRESHOLD
 from tubelet.prediction.devices import choose_precision
 from tubelet.prediction.sources import list_sources
@@ -191,7 +191,15 @@ def judge(classifier: Scorer, name: str, views: Inferred, coverage: float = COVE
     Args:
         name: what the answer calls the source.
         views: what the model made of each of its clips.
+
+    Raises:
+        CheckpointError: the scores are no numbers.
     """
+    if not bool(views.logits.isfinite().all()):
+        raise CheckpointError(
+            f"cannot say what {name!r} is - the model's scores are no numbers - its file is damaged, or its training "
+            "failed: take an intact copy."
+        )
     scores = classifier.compute_probabilities(views.logits).mean(dim=0).cpu().tolist()
     ranked = dict(sorted(zip(classifier.classes, scores, strict=True), key=lambda pair: -pair[1]))
     best = next(iter(ranked))
@@ -300,7 +308,14 @@ def _answer(
         sizes = [len(one.clips) for one in good]
         views = map(Inferred, torch.split(found.logits.cpu(), sizes), torch.split(found.features.cpu(), sizes))
     for one in batch:
-        yield one if isinstance(one, PredictionError) else judge(classifier, one.source, next(views), options.coverage)
+        try:
+            yield (
+                one
+                if isinstance(one, PredictionError)
+                else judge(classifier, one.source, next(views), options.coverage)
+            )
+        except CheckpointError as error:
+            yield PredictionError(one.source, error.code, str(error))
 
 
 def _count_processors() -> int:

@@ -22,13 +22,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from glob import has_magic
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from tubelet import files
 from tubelet.classifier import Classifier
-from tubelet.errors import ConfigError, DataError, Interrupted
+from tubelet.errors import CheckpointError, ConfigError, DataError, Interrupted
 from tubelet.model_folder import hash_weights
 from tubelet.prediction.predict import Outcome, PredictionError, PredictionOptions, predict_each
 from tubelet.prediction.sources import LIST_SUFFIXES, list_sources
@@ -212,11 +213,23 @@ def _open_job(folder: Path, sources: Sequence[str], wanted: Mapping[str, Any]) -
             files.remove_leftovers(folder)
             if not path.exists():
                 _begin_job(folder, sources, wanted)
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = _read_job(path)
     for name, value in wanted.items():
         if found.get(name) != value:
             raise ConfigError(_explain_difference(folder, name, found.get(name), value))
     return int(found["count"])
+
+
+def _read_job(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        int(found["count"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"cannot go on with the job of {str(path)!r} - the file is damaged: {error} - take an intact copy, or "
+            "begin the job in another folder."
+        ) from None
+    return dict(found)
 
 
 def _check_free(folder: Path) -> None:
@@ -230,6 +243,9 @@ def _check_free(folder: Path) -> None:
 
 
 def _begin_job(folder: Path, sources: Sequence[str], wanted: Mapping[str, Any]) -> None:
+    missing = [source for source in sources if not os.path.exists(source) and not has_magic(source)]  # noqa: PTH110
+    if missing:
+        raise ConfigError(f"cannot begin a job - there is no {missing[0]!r} - check the path.")
     count = 0
     with files.write_whole(folder / SOURCES_NAME, "w") as stream:
         for count, source in enumerate(list_sources(sources), start=1):  # noqa: B007
@@ -282,14 +298,14 @@ def _find_gaps(parts: Iterable[_Part], start: int, stop: int) -> Iterator[tuple[
 def _put_together(folder: Path, total: int, shards: int, columns: list[str]) -> str | None:
     """Write the table of all rows, if none lacks and nobody has written it; return its path where it is there."""
     table = folder / TABLE_NAME
-    if table.exists():
+    if _count_lines(table) > total:  # a name may hold line ends
         return str(table)
     parts = [part for shard in range(1, shards + 1) for part in _list_parts(_shard_folder(folder, shard, shards))]
     if next(_find_gaps(parts, 0, total), None) is not None:
         return None
     with _hold(folder / "lock", wait=True):
         files.remove_leftovers(folder)
-        if not table.exists():
+        if _count_lines(table) <= total:
             with files.write_whole(table, "w") as stream:
                 writer = csv.writer(stream, lineterminator="\n")
                 writer.writerow(columns)
@@ -299,6 +315,14 @@ def _put_together(folder: Path, total: int, shards: int, columns: list[str]) -> 
                     writer.writerows(islice(_read_rows(part), done - part.start, None))
                     done = max(done, part.stop)
     return str(table)
+
+
+def _count_lines(path: Path) -> int:
+    """Count the lines of a table, 0 where there is none."""
+    if not path.exists():
+        return 0
+    with path.open("rb") as stream:
+        return sum(piece.count(b"\n") for piece in iter(lambda: stream.read(1 << 20), b""))
 
 
 def _read_rows(part: _Part) -> Iterator[list[str]]:

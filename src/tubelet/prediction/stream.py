@@ -7,6 +7,7 @@ takes the predictions is too slow, windows are left out, so that what is said is
 wait, and every window of it is scored.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -140,7 +141,8 @@ def stream(
     opened = LiveSource(source) if isinstance(source, str | int) else source
     try:
         step_s = plan_step(classifier.input_spec, opened.fps, window_s)
-        if latency_s <= 0 or (hop_s is not None and hop_s <= 0):
+        asked = (latency_s,) if hop_s is None else (latency_s, hop_s)
+        if not all(math.isfinite(value) and value > 0 for value in asked):
             raise ConfigError(f"hop_s and latency_s must be positive - found {hop_s} and {latency_s} - leave them out.")
         hop = plan_hop(classifier, None if hop_s is None else hop_s / step_s)
         plan = StreamPlan(step_s, hop, latency_s, opened.is_live if realtime is None else realtime, coverage)
@@ -326,7 +328,7 @@ def plan_step(spec: InputSpec, fps: float | None, window_s: float | None) -> flo
         0.08
     """
     if window_s is not None:
-        if window_s <= 0:
+        if not (math.isfinite(window_s) and window_s > 0):
             raise ConfigError(f"window_s must be positive - found {window_s} - give the seconds of a window.")
         return window_s / spec.frames
     if spec.sampling not in ("dense", "first"):

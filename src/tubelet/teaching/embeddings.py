@@ -167,7 +167,7 @@ def embed(
     Cost: one view of each clip through the model.
     """
     classifier = model if isinstance(model, Classifier) else load_classifier(model, device=device)
-    manifest = clips if isinstance(clips, Manifest) else open_unlabelled(clips)
+    manifest = clips if isinstance(clips, Manifest) else open_unlabelled(clips, val=0.0, test=0.0)
     check_kind(manifest, classifier.input_spec)
     weights = hash_weights(classifier.model)
     rows = dict(zip(known.names, known.features, strict=True)) if known and known.weights == weights else {}

@@ -122,7 +122,7 @@ def teach(
     uncertain: tuple[Uncertain, ...] = ()
     failed = told.failed
     if pool is not None:
-        others = pool if isinstance(pool, Manifest) else open_unlabelled(pool)
+        others = pool if isinstance(pool, Manifest) else open_unlabelled(pool, val=0.0, test=0.0)
         asked = _remember(classifier, others, output, "pool.npz", options, on_step)
         uncertain, failed = _rank_uncertain(asked, head, classes, set(told.names)), (*failed, *asked.failed)
     interval = estimate_share(right, number_groups([by_name[name] for name in told.names])[0])
