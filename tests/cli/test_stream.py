@@ -103,7 +103,7 @@ def test_times_that_are_no_numbers_and_a_source_as_output_are_refused(small_run,
 def test_ctrl_c_ends_a_stream_with_a_whole_file(small_run, tmp_path):
     saved = tmp_path / "out.mp4"
     options = ["--raw", "48", "64", "--fps", "25", "--window", "0.32", "--save", str(saved), "--device", "cpu"]
-    command = [sys.executable, "-m", "tubelet", "stream", str(small_run), "-", *options]
+    command = [sys.executable, "-X", "faulthandler", "-m", "tubelet", "stream", str(small_run), "-", *options]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     frame = os.urandom(48 * 64 * 3)
     for _ in range(50):
@@ -115,7 +115,11 @@ def test_ctrl_c_ends_a_stream_with_a_whole_file(small_run, tmp_path):
         process.stdin.flush()
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    assert process.wait(240) == 0, process.stderr.read()
+    try:
+        process.wait(120)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # shows where each thread is
+    assert process.wait(60) == 0, process.stderr.read().decode()
     assert b"written:" in process.stderr.read()
     assert len(read_video(saved)) > 20
     for pipe in (process.stdin, process.stdout, process.stderr):

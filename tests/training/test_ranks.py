@@ -105,6 +105,7 @@ def test_dropout_changes_no_order(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_run_of_two_processes_that_is_killed_ends_with_the_same_bits(folder):
     started = time.monotonic()
     finish(folder, "whole", 2, epochs=6)
