@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,8 @@ def test_clips_that_are_known_are_not_read_again(small_run, world, monkeypatch):
     again = tubelet.embed(small_run, world / "manifest.csv", known=found)
     np.testing.assert_array_equal(again.features, found.features)
     assert seen == [0]
+    with pytest.raises(ConfigError, match="of another model"):
+        tubelet.embed(small_run, world / "manifest.csv", known=replace(found, weights="0" * 64))
 
 
 def test_the_nearest_clip_is_the_clip_itself_and_then_its_own_kind(small_run, world, tmp_path, capsys):

@@ -58,7 +58,10 @@ class Embeddings:
         """
         if isinstance(clip, str) and clip not in self.names:
             near = name_nearest(clip, self.names) or "."
-            raise DataError(f"cannot look for clips like '{clip}' - it is none of the {len(self.names)}{near}")
+            raise DataError(
+                f"cannot look for clips like '{clip}' - it is none of the {len(self.names)}{near} Give a name as they "
+                f"are stored, such as '{self.names[0]}', or the path of a video."
+            )
         own = self.names.index(clip) if isinstance(clip, str) else None
         middle = self.features.mean(axis=0)
         wanted = self.features[own] if isinstance(clip, str) else clip
@@ -156,13 +159,14 @@ def embed(
     Args:
         model: a classifier, or anything that `tubelet.load` takes.
         clips: a folder of videos, a list of files, or labelled clips, of all splits.
-        known: features computed before, of this model; clips that are in it by name are not read again.
+        known: features computed before; clips that are in it by name are not read again.
         options: batch, workers, decoder.
         device: where a model that is loaded runs.
         on_step: called with clips done and clips in all.
 
     Raises:
         DataError: no such clips, or none that can be read.
+        ConfigError: known features of another model.
 
     Cost: one view of each clip through the model.
     """
@@ -170,7 +174,11 @@ def embed(
     manifest = clips if isinstance(clips, Manifest) else open_unlabelled(clips, val=0.0, test=0.0)
     check_kind(manifest, classifier.input_spec)
     weights = hash_weights(classifier.model)
-    rows = dict(zip(known.names, known.features, strict=True)) if known and known.weights == weights else {}
+    if known is not None and known.weights != weights:
+        raise ConfigError(
+            "cannot add to these features - they are of another model, or of other weights of it - choose another file."
+        )
+    rows = dict(zip(known.names, known.features, strict=True)) if known else {}
     new = [sample for sample in manifest.samples if sample.name not in rows]
     found = infer_samples(
         classifier, new, manifest, options=options, on_step=lambda done: on_step(done, len(new))

@@ -1,7 +1,6 @@
 """Teach a trained model by example: its features stay as they are, and a head is fitted to a few labelled clips.
 
-tubelet.embed("runs/mine", "clips/").find_nearest("clips/a.mp4")         ->  the clips most like it
-tubelet.teach("runs/mine", "labelled/", pool="others/", output="taught") ->  a model, and which clips to label next
+tubelet.teach("runs/mine", "labelled/", pool="others/", output="taught")  ->  a model, and which clips to label next
 
     clips  ->  features, computed once a clip  ->  ridge regression, solved anew in well under a second  ->  head
 """
@@ -27,6 +26,7 @@ from tubelet.data.unlabelled import open_unlabelled
 from tubelet.errors import DataError
 from tubelet.evaluation.evaluate import number_groups
 from tubelet.metrics import Interval, estimate_share
+from tubelet.model_folder import hash_weights
 from tubelet.prediction.load import load_classifier
 from tubelet.teaching.embeddings import Embeddings, embed
 from tubelet.teaching.head import FittedHead, fit_head
@@ -67,7 +67,8 @@ class Lesson:
         ends = f" (95 % interval {self.interval.low:.1%} to {self.interval.high:.1%})" if self.interval else ""
         return (
             f"{self.accuracy:.1%} of {self.n} clips are named right when left out{ends}; "
-            f"{len(self.classifier.classes)} classes, fitted in {self.seconds:.2f} s; {len(self.failed)} failed"
+            f"{len(self.classifier.classes)} classes, fitted in {self.seconds:.2f} s; {len(self.failed)} could not be "
+            "read"
         )
 
 
@@ -110,8 +111,8 @@ def teach(
     classes = tuple(name for name in taught.classes if name in told.labels)
     if len(classes) < 2:
         raise DataError(
-            f"cannot teach with the clips of '{taught.origin}' - {len(classes)} of their classes has clips that can be "
-            "read - label clips of two classes at least."
+            f"cannot teach with the clips of '{taught.origin}' - {len(classes)} of their classes have clips that can "
+            "be read - label clips of two classes at least."
         )
     started = time.perf_counter()
     labels = np.array([classes.index(label) for label in told.labels], np.int64)
@@ -151,6 +152,8 @@ def _remember(
     """Compute features, but for those that an earlier call left in the output folder."""
     path = None if output is None else Path(output) / name
     known = Embeddings.read(path) if path and path.exists() else None
+    if known is not None and known.weights != hash_weights(classifier.model):
+        known = None  # of a model that the folder was used with before
     found = embed(classifier, manifest, known=known, options=options, on_step=on_step)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
